@@ -1,0 +1,133 @@
+//! A configuration that is valid.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::oci::Registry;
+use crate::policy::Policy;
+use crate::secret::Secret;
+
+/// Everything that `serve` needs, valid.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where ledger, held content, cache and anchor are.
+    pub data_dir: PathBuf,
+    /// How long recorded tags get the last verified answer while their upstream fails; 0: not.
+    pub stale_if_error: Duration,
+    /// Ask no upstream; pinned and cached content goes on.
+    pub offline: bool,
+    /// Where clients come in.
+    pub listeners: Vec<ListenerConfig>,
+    /// The admin listener.
+    pub admin: AdminConfig,
+    /// The effective rules.
+    pub policy: Policy,
+    /// The user's upstreams by the name that references carry; the built-in ones are not here,
+    /// unless the user changes one.
+    pub upstreams: BTreeMap<Registry, UpstreamConfig>,
+    /// The cache.
+    pub cache: CacheConfig,
+    /// `ledger.expect`: the only ledger id to start with.
+    pub expected_ledger: Option<String>,
+    /// How long SIGTERM waits for running pulls.
+    pub drain: Duration,
+}
+
+/// One listener.
+#[derive(Clone, Debug)]
+pub struct ListenerConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub kind: ListenerKind,
+    /// `mirror` only: the registry of requests that name none.
+    pub default_upstream: Registry,
+    /// Clients outside these networks are refused, as (address, prefix length); empty: none are.
+    pub allow_from: Vec<(std::net::IpAddr, u8)>,
+    /// Whoever reaches the listener may read what our own credentials can.
+    pub share_private: bool,
+}
+
+/// What a listener speaks: design, "Ways in".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// Explicit references, by path prefix.
+    Direct,
+    /// A registry mirror.
+    Mirror,
+}
+
+impl ListenerKind {
+    /// The name, as the configuration writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Mirror => "mirror",
+        }
+    }
+}
+
+/// The admin listener.
+#[derive(Clone, Debug)]
+pub struct AdminConfig {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Host names, beside addresses and localhost, under which it may be asked.
+    pub hosts: Vec<String>,
+}
+
+/// A registry that we may ask.
+#[derive(Clone, Debug)]
+pub struct UpstreamConfig {
+    /// The origin, `https://host[:port]` or `http://host[:port]`, without a path.
+    pub url: String,
+    /// Http is allowed for it.
+    pub plain_http: bool,
+    /// Private and loopback addresses are allowed for it.
+    pub allow_private: bool,
+    /// PEM certificates to trust besides the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The outbound proxy; `None`: from the environment; `Some("")`: none.
+    pub proxy: Option<String>,
+    /// Whose credentials it is asked with.
+    pub credentials: Credentials,
+    /// Hosts, `host[:port]`, besides its own, to which its token realm may point.
+    pub auth_hosts: Vec<String>,
+    /// With our own credentials: only these repositories (globs); empty: all.
+    pub repositories: Vec<String>,
+    /// Time for connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// Time from the request to the answer's header.
+    pub header_timeout: Duration,
+    /// Time without a byte of a body.
+    pub body_idle_timeout: Duration,
+    /// Idle and busy connections kept at most.
+    pub max_connections: usize,
+}
+
+/// Whose credentials an upstream is asked with: design, section 7.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// The client's own, passed on (`direct` only).
+    Client,
+    /// Nobody's.
+    None,
+    /// Ours: user name and password (or token).
+    Own {
+        /// The user name.
+        username: String,
+        /// The password.
+        password: Secret,
+    },
+}
+
+/// The cache.
+#[derive(Clone, Debug)]
+pub struct CacheConfig {
+    /// The most that `cache/` may hold, in bytes.
+    pub max_size_bytes: u64,
+    /// Nothing is cached while the disk has less free space than this, in bytes.
+    pub min_free_bytes: u64,
+}

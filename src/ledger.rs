@@ -1,0 +1,147 @@
+//! The ledger: which digest was first seen at which tag, and everything that happened since.
+//!
+//! The trait is the contract; `log` + `index` (the default) and `memory` implement it, and every
+//! implementation passes `contract`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::event::{Draft, Event, EventKind};
+use crate::oci::{ComputedDigest, Digest, MediaType};
+use crate::pin::{Content, PinKey, Provenance, TagState};
+
+/// A manifest that the ledger keeps, with its exact bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// What it is.
+    pub content: Content,
+    /// Its bytes; they hash to `content.digest`.
+    pub bytes: Bytes,
+}
+
+impl StoredManifest {
+    /// Puts together bytes and the digest that was computed over them.
+    pub fn new(computed: &ComputedDigest, media_type: MediaType, bytes: Bytes) -> Self {
+        let size_bytes = bytes.len() as u64;
+        Self { content: Content { digest: computed.digest(), media_type, size_bytes }, bytes }
+    }
+}
+
+/// What a compare-and-set write came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Somebody else wrote first; this is the state now. Nothing was written: judge again.
+    Raced(Arc<TagState>),
+    /// The event is durable; this is the state with it.
+    Written(Arc<TagState>),
+}
+
+/// Why the ledger did not answer. What was to be written may or may not be there: do not serve
+/// what depended on it.
+#[derive(Clone, Debug, Error)]
+pub enum LedgerError {
+    /// A write or fdatasync failed inside reserved space: final until a restart.
+    #[error("the ledger has failed and takes nothing more until a restart: {0}")]
+    Failed(String),
+    /// No space for the next batches; tried again each second.
+    #[error("there is no disk space for the ledger's next records: {0}")]
+    Full(String),
+    /// The index is damaged and being rebuilt from the log, or not caught up.
+    #[error("the ledger's index is being rebuilt from its log")]
+    Rebuilding,
+    /// The ledger has been closed.
+    #[error("the ledger is closed")]
+    Closed,
+}
+
+/// How the ledger is, for health and metrics.
+#[derive(Clone, Debug, Default)]
+pub struct LedgerStatus {
+    /// The ledger's id, 32 hex digits, made at creation.
+    pub id: String,
+    /// When it was created, in milliseconds since the Unix epoch.
+    pub created_ms: u64,
+    /// The sequence number of the last durable event.
+    pub sequence: u64,
+    /// The hash of the last durable batch, hex.
+    pub head: String,
+    /// How many tags have a pin.
+    pub pins: u64,
+    /// How many tags have an open conflict.
+    pub conflicts: u64,
+    /// Why nothing can be written, if so.
+    pub failure: Option<String>,
+    /// Whether the index is being rebuilt.
+    pub rebuilding: bool,
+}
+
+/// A store of pins and events with compare-and-set semantics.
+///
+/// Calls for one key are linearizable, across processes when the store is shared, and a write is
+/// durable before the call returns: what is reported [`Outcome::Written`] survives `kill -9` and
+/// power loss. An error means that the outcome is **unknown**: do not serve what you wanted to
+/// pin. Every implementation passes `contract`.
+#[async_trait]
+pub trait LedgerStore: Send + Sync {
+    /// The state of a tag; `None` only if the tag was certainly never written.
+    async fn state(&self, key: &PinKey) -> Result<Option<Arc<TagState>>, LedgerError>;
+
+    /// Writes an event about `draft.key`, which must be there, if the tag's state is still at
+    /// sequence `expected` (0: never seen). With `manifest`, its bytes become durable together
+    /// with the event, unless the ledger has them already.
+    async fn append(
+        &self,
+        draft: Draft,
+        expected: u64,
+        manifest: Option<StoredManifest>,
+    ) -> Result<Outcome, LedgerError>;
+
+    /// Writes an event that has no key (a revocation, for one), and gives it back.
+    async fn append_global(&self, draft: Draft) -> Result<Event, LedgerError>;
+
+    /// The bytes of a manifest that was written with an event.
+    async fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, LedgerError>;
+
+    /// Whether a person has denied `digest` everywhere. Never blocks, never fails.
+    fn is_revoked(&self, digest: &Digest) -> bool;
+
+    /// The events of one tag, oldest first.
+    async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError>;
+
+    /// Up to `limit` tags after `after`, in the order of [`PinKey::to_bytes`].
+    async fn list(
+        &self,
+        after: Option<&PinKey>,
+        limit: usize,
+    ) -> Result<Vec<(PinKey, Arc<TagState>)>, LedgerError>;
+
+    /// Up to `limit` events from sequence `from` on.
+    async fn events(&self, from: u64, limit: usize) -> Result<Vec<Event>, LedgerError>;
+
+    /// How the ledger is.
+    fn status(&self) -> LedgerStatus;
+
+    /// Pins `manifest` unless `key` has a state. Losing the race is not an error: judge again.
+    async fn pin_if_absent(
+        &self,
+        key: &PinKey,
+        manifest: StoredManifest,
+        rule: &str,
+    ) -> Result<Outcome, LedgerError> {
+        let draft = Draft {
+            pinned: Some(manifest.content.digest),
+            observed: Some(manifest.content.clone()),
+            provenance: Some(Provenance::FirstSeen),
+            rule: rule.to_owned(),
+            ..Draft::new(EventKind::Pinned, Some(key.clone()))
+        };
+        self.append(draft, 0, Some(manifest)).await
+    }
+}
+
+/// How long a client should wait before it tries again, after a [`LedgerError`].
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);

@@ -1,0 +1,228 @@
+//! What the ledger knows of one tag: its pin, what was observed beside it, what is open.
+//!
+//! [`TagState`] is the fold of the tag's [`Event`]s; every store computes it with
+//! [`TagState::apply`] and nothing else, so two stores cannot disagree.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventKind};
+use crate::oci::{Digest, MediaType, Registry, Repository, Tag};
+
+/// A tag, canonical: the same key whatever URL or listener it was asked through.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PinKey {
+    /// The registry's canonical name.
+    pub registry: Registry,
+    /// The repository, with `library/` where docker.io wants it.
+    pub repository: Repository,
+    /// The tag.
+    pub tag: Tag,
+}
+
+impl PinKey {
+    /// The key's bytes in every store: the three names with NUL between (no name contains one).
+    pub fn to_bytes(&self) -> Vec<u8> {
+        format!("{}\0{}\0{}", self.registry, self.repository, self.tag).into_bytes()
+    }
+
+    /// The reverse of [`PinKey::to_bytes`]; `None` for bytes that it did not write.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut parts = std::str::from_utf8(bytes).ok()?.split('\0');
+        let key = Self {
+            registry: parts.next()?.parse().ok()?,
+            repository: parts.next()?.parse().ok()?,
+            tag: parts.next()?.parse().ok()?,
+        };
+        parts.next().is_none().then_some(key)
+    }
+}
+
+impl fmt::Display for PinKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}:{}", self.registry, self.repository, self.tag)
+    }
+}
+
+/// How a digest became the pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Provenance {
+    /// A person said so, or a rule's `accept-after`.
+    Approved,
+    /// It was the first answer of the upstream that this ledger saw.
+    FirstSeen,
+    /// It came from another ledger or a list.
+    Imported,
+    /// It was pushed through this proxy.
+    Pushed,
+}
+
+/// Some content, as a descriptor names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Content {
+    /// Always SHA-256: the digest that was computed.
+    pub digest: Digest,
+    /// The manifest's media type.
+    pub media_type: MediaType,
+    /// The manifest's length in bytes.
+    pub size_bytes: u64,
+}
+
+/// What the ledger holds for a tag.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pin {
+    /// What is pinned.
+    pub content: Content,
+    /// How it became the pin.
+    pub provenance: Provenance,
+    /// The sequence number of the event that made it the pin.
+    pub sequence: u64,
+    /// When it became the pin, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// A digest that was seen at a tag, in the order of first sight.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// What was seen.
+    pub content: Content,
+    /// When it was first seen, in milliseconds since the Unix epoch.
+    pub first_ms: u64,
+    /// Whether it was, at some time, the pin or (under `record`) what was served.
+    pub was_served: bool,
+}
+
+/// A difference between pin and upstream that nobody has decided yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpenConflict {
+    /// What the upstream answers now.
+    pub observed: Digest,
+    /// Since when, without a break, it has stood there: `accept-after` counts from here.
+    pub since_ms: u64,
+    /// When the conflict was last written down, in milliseconds since the Unix epoch.
+    pub recorded_ms: u64,
+    /// How often the upstream has flapped between this and the pin.
+    pub flaps: u32,
+    /// How many repeats were recorded so far.
+    pub repeats: u64,
+}
+
+/// How many digests of one tag are remembered one by one; later ones count as repeats, so an
+/// upstream that answers something new each time cannot grow the ledger without end.
+pub const SEEN_LIMIT: usize = 256;
+
+/// Everything that decisions about one tag need.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TagState {
+    /// The sequence number of the last event folded in; 0 for a tag never seen.
+    pub sequence: u64,
+    /// The pin of a covered tag.
+    pub pin: Option<Pin>,
+    /// Under `record`: the last content that was verified and served. It becomes the pin when a
+    /// rule turns stricter.
+    pub recorded: Option<Pin>,
+    /// The open conflict.
+    pub conflict: Option<OpenConflict>,
+    /// Since when the upstream has said that there is no such tag.
+    pub deleted_ms: Option<u64>,
+    /// Every digest observed, at most [`SEEN_LIMIT`].
+    pub seen: Vec<Seen>,
+    /// Digests that a person rejected for this tag: never served, no more alerts.
+    pub rejected: Vec<Digest>,
+}
+
+impl TagState {
+    /// The content that this tag stands for: the pin, else what was last served under `record`.
+    pub fn standing(&self) -> Option<&Pin> {
+        self.pin.as_ref().or(self.recorded.as_ref())
+    }
+
+    /// What was observed under `digest`, if it ever was.
+    pub fn seen(&self, digest: &Digest) -> Option<&Seen> {
+        self.seen.iter().find(|seen| seen.content.digest == *digest)
+    }
+
+    /// Folds the next event of this tag in. Events must come in the order of their sequence.
+    pub fn apply(&mut self, event: &Event) {
+        self.sequence = event.sequence;
+        if let Some(content) = &event.observed {
+            self.see(content, event.time_ms);
+        }
+        match event.kind {
+            EventKind::Pinned
+            | EventKind::Accepted
+            | EventKind::Approved
+            | EventKind::Extended
+            | EventKind::Followed => self.pin_observed(event),
+            EventKind::Observed | EventKind::RolledBack if self.pin.is_none() => {
+                self.recorded = self.to_pin(event);
+                self.deleted_ms = None;
+            }
+            EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack => {
+                self.open_conflict(event);
+            }
+            EventKind::Deleted => self.deleted_ms = Some(event.time_ms),
+            EventKind::Forgotten => {
+                *self = Self { sequence: event.sequence, ..Self::default() };
+            }
+            EventKind::Healed => {
+                self.conflict = None;
+                self.deleted_ms = None;
+            }
+            EventKind::Rejected => self.rejected.extend(event.observed_digest()),
+            EventKind::Repeated => {
+                if let Some(conflict) = &mut self.conflict {
+                    conflict.recorded_ms = event.time_ms;
+                    conflict.repeats += event.count;
+                }
+            }
+            EventKind::Created
+            | EventKind::Downgraded
+            | EventKind::Invalid
+            | EventKind::Observed
+            | EventKind::Revoked
+            | EventKind::RollbackAccepted
+            | EventKind::Unrevoked => {}
+        }
+    }
+
+    fn see(&mut self, content: &Content, time_ms: u64) {
+        if self.seen(&content.digest).is_none() && self.seen.len() < SEEN_LIMIT {
+            self.seen.push(Seen { content: content.clone(), first_ms: time_ms, was_served: false });
+        }
+    }
+
+    fn pin_observed(&mut self, event: &Event) {
+        let Some(pin) = self.to_pin(event) else { return };
+        self.rejected.retain(|digest| *digest != pin.content.digest);
+        self.pin = Some(pin);
+        self.recorded = None;
+        self.conflict = None;
+        self.deleted_ms = None;
+    }
+
+    fn to_pin(&mut self, event: &Event) -> Option<Pin> {
+        let content = event.observed.clone()?;
+        if let Some(seen) = self.seen.iter_mut().find(|seen| seen.content == content) {
+            seen.was_served = true;
+        }
+        let provenance = event.provenance.unwrap_or(Provenance::FirstSeen);
+        Some(Pin { content, provenance, sequence: event.sequence, since_ms: event.time_ms })
+    }
+
+    fn open_conflict(&mut self, event: &Event) {
+        let Some(observed) = event.observed_digest() else { return };
+        let flapped = u32::from(event.kind == EventKind::Flapped);
+        let flaps = self.conflict.as_ref().map_or(0, |open| open.flaps) + flapped;
+        self.deleted_ms = None;
+        self.conflict = Some(OpenConflict {
+            observed,
+            since_ms: event.time_ms,
+            recorded_ms: event.time_ms,
+            flaps,
+            repeats: 0,
+        });
+    }
+}

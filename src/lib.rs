@@ -1,9 +1,11 @@
 //! immutag: tags that stay what they were.
 
+pub mod blob;
 pub mod clock;
 pub mod config;
 pub mod event;
 pub mod ledger;
+pub mod metrics;
 pub mod oci;
 pub mod pin;
 pub mod policy;

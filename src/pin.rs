@@ -123,6 +123,8 @@ pub struct TagState {
     /// Under `record`: the last content that was verified and served. It becomes the pin when a
     /// rule turns stricter.
     pub recorded: Option<Pin>,
+    /// Under `alert`, when the pin followed the upstream: the pin before.
+    pub followed_from: Option<Digest>,
     /// The open conflict.
     pub conflict: Option<OpenConflict>,
     /// Since when the upstream has said that there is no such tag.
@@ -156,10 +158,7 @@ impl TagState {
             | EventKind::Approved
             | EventKind::Extended
             | EventKind::Followed => self.pin_observed(event),
-            EventKind::Observed | EventKind::RolledBack if self.pin.is_none() => {
-                self.recorded = self.to_pin(event);
-                self.deleted_ms = None;
-            }
+            EventKind::Observed => self.record_observed(event),
             EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack => {
                 self.open_conflict(event);
             }
@@ -181,7 +180,6 @@ impl TagState {
             EventKind::Created
             | EventKind::Downgraded
             | EventKind::Invalid
-            | EventKind::Observed
             | EventKind::Revoked
             | EventKind::RollbackAccepted
             | EventKind::Unrevoked => {}
@@ -197,8 +195,19 @@ impl TagState {
     fn pin_observed(&mut self, event: &Event) {
         let Some(pin) = self.to_pin(event) else { return };
         self.rejected.retain(|digest| *digest != pin.content.digest);
+        let followed = event.kind == EventKind::Followed;
+        self.followed_from = event.pinned.filter(|_| followed);
         self.pin = Some(pin);
         self.recorded = None;
+        self.conflict = None;
+        self.deleted_ms = None;
+    }
+
+    /// Under `record` there is no pin: what was last served stands for the tag.
+    fn record_observed(&mut self, event: &Event) {
+        self.recorded = self.to_pin(event);
+        self.pin = None;
+        self.followed_from = None;
         self.conflict = None;
         self.deleted_ms = None;
     }

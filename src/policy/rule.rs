@@ -1,5 +1,6 @@
 //! Rules: which tags are immutable, and what happens on a conflict.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -62,7 +63,7 @@ pub struct Rule {
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     /// First match decides.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Arc<Rule>>,
 }
 
 /// What the policy says of one tag.
@@ -73,7 +74,7 @@ pub enum Decision<'a> {
     /// No rule matches: as `record`, without a rule.
     Unmatched,
     /// The first rule that matches.
-    Ruled(&'a Rule),
+    Ruled(&'a Arc<Rule>),
 }
 
 impl Policy {
@@ -81,7 +82,7 @@ impl Policy {
     pub fn decide(&self, key: &PinKey) -> Decision<'_> {
         let referrers = key.tag.is_referrers();
         let matches =
-            |rule: &&Rule| (!referrers || rule.include_referrers) && rule.matcher.matches(key);
+            |rule: &&Arc<Rule>| (!referrers || rule.include_referrers) && rule.matcher.matches(key);
         match self.rules.iter().find(matches) {
             Some(rule) => Decision::Ruled(rule),
             None if referrers => Decision::Exempt,

@@ -1,0 +1,60 @@
+//! Blobs: content by digest, on disk.
+
+pub mod fill;
+pub mod fs;
+pub mod links;
+
+use std::fs::File;
+use std::io;
+
+use thiserror::Error;
+
+use crate::oci::Digest;
+
+/// Stored content, open and verified when it was written.
+#[derive(Debug)]
+pub struct StoredBlob {
+    /// The file.
+    pub file: File,
+    /// Its length in bytes.
+    pub size_bytes: u64,
+}
+
+/// Why content was not stored. Nothing of it is visible under its digest.
+#[derive(Debug, Error)]
+pub enum BlobError {
+    /// The cache may not grow: its quota or the disk's reserve is reached.
+    #[error("the cache takes nothing more: {0}")]
+    Full(&'static str),
+    /// The file system refused.
+    #[error("the blob store failed")]
+    Io(#[from] io::Error),
+    /// The bytes do not hash to what was claimed.
+    #[error("the bytes do not hash to {claimed}")]
+    Mismatch {
+        /// What somebody claimed.
+        claimed: Digest,
+    },
+}
+
+/// A store of verified content.
+///
+/// What it gives back was hashed when it came in; content becomes visible under its digest only
+/// after the digest agreed, whole, by a rename.
+pub trait BlobStore: Send + Sync {
+    /// Opens content, held or cached.
+    fn open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>>;
+
+    /// Begins to store content.
+    fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<fs::Staged, BlobError>;
+
+    /// Keeps content for as long as a pin needs it, whatever becomes of the cache.
+    fn hold(&self, digest: &Digest) -> io::Result<()>;
+
+    /// Stores bytes that lie in memory.
+    fn put(&self, claimed: &Digest, bytes: &[u8]) -> Result<(), BlobError> {
+        let mut staged = self.stage(claimed, Some(bytes.len() as u64))?;
+        staged.write(bytes)?;
+        staged.commit()
+    }
+}

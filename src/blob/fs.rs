@@ -1,0 +1,212 @@
+//! The blob store on a file system.
+//!
+//! `cache/blobs/<alg>/<2 hex>/<hex>` may go at any time; `held/<alg>/<2 hex>/<hex>` are hard links
+//! to what pins need. Staged files lie in `cache/staged/` and are removed at start.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::{BlobError, BlobStore, StoredBlob};
+use crate::oci::{Digest, Hasher};
+
+/// The store below a data directory.
+pub struct FsStore {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    cache: PathBuf,
+    held: PathBuf,
+    limits: Limits,
+    used_bytes: AtomicU64,
+    next_staged: AtomicU64,
+}
+
+/// How far the cache may grow.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The most that `cache/` may hold, in bytes.
+    pub max_size_bytes: u64,
+    /// The least free space on its disk, in bytes.
+    pub min_free_bytes: u64,
+}
+
+impl FsStore {
+    /// Opens the store below `data_dir`, makes its directories and clears what was staged when
+    /// the last process ended.
+    pub fn open(data_dir: &Path, limits: Limits) -> io::Result<Self> {
+        let (cache, held) = (data_dir.join("cache"), data_dir.join("held"));
+        let staged = cache.join("staged");
+        if staged.exists() {
+            fs::remove_dir_all(&staged)?;
+        }
+        fs::create_dir_all(&staged)?;
+        fs::create_dir_all(&held)?;
+        let (used_bytes, next_staged) = (AtomicU64::new(0), AtomicU64::new(0));
+        let shared = Arc::new(Shared { cache, held, limits, used_bytes, next_staged });
+        Ok(Self { shared })
+    }
+
+    /// Adds up what the cache holds already; meant for a thread of its own after the start.
+    pub fn scan(&self) -> io::Result<()> {
+        let mut bytes = 0;
+        for algorithm in list(&self.shared.cache.join("blobs"))? {
+            for prefix in list(&algorithm)? {
+                for blob in list(&prefix)? {
+                    bytes += fs::metadata(&blob).map_or(0, |metadata| metadata.len());
+                }
+            }
+        }
+        self.shared.used_bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Bytes in the cache, as far as it was counted.
+    pub fn used_bytes(&self) -> u64 {
+        self.shared.used_bytes.load(Ordering::Relaxed)
+    }
+}
+
+fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    match fs::read_dir(directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
+    }
+}
+
+fn place(root: &Path, digest: &Digest) -> PathBuf {
+    let hex = digest.hex();
+    root.join(digest.algorithm().name()).join(&hex[..2]).join(&hex)
+}
+
+impl Shared {
+    fn cached(&self, digest: &Digest) -> PathBuf {
+        place(&self.cache.join("blobs"), digest)
+    }
+
+    fn has_room(&self, size_bytes: u64) -> Result<(), BlobError> {
+        let used = self.used_bytes.load(Ordering::Relaxed);
+        if used.saturating_add(size_bytes) > self.limits.max_size_bytes {
+            return Err(BlobError::Full("cache.max-size is reached"));
+        }
+        let disk = rustix::fs::statvfs(&self.cache).map_err(io::Error::from)?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free.saturating_sub(size_bytes) < self.limits.min_free_bytes {
+            return Err(BlobError::Full("the disk's free space is at cache.min-free"));
+        }
+        Ok(())
+    }
+}
+
+impl BlobStore for FsStore {
+    fn open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>> {
+        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
+            match File::open(path) {
+                Ok(file) => {
+                    let size_bytes = file.metadata()?.len();
+                    return Ok(Some(StoredBlob { file, size_bytes }));
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<Staged, BlobError> {
+        self.shared.has_room(size_bytes.unwrap_or(0))?;
+        let number = self.shared.next_staged.fetch_add(1, Ordering::Relaxed);
+        let path = self.shared.cache.join("staged").join(number.to_string());
+        let file = OpenOptions::new().write(true).read(true).create_new(true).open(&path)?;
+        Ok(Staged {
+            file,
+            path,
+            hasher: Hasher::for_claim(Some(claimed)),
+            claimed: *claimed,
+            written: 0,
+            shared: Arc::clone(&self.shared),
+            committed: false,
+        })
+    }
+
+    fn hold(&self, digest: &Digest) -> io::Result<()> {
+        let held = place(&self.shared.held, digest);
+        if held.exists() {
+            return Ok(());
+        }
+        let parent = held.parent().expect("a blob's path has a parent");
+        fs::create_dir_all(parent)?;
+        match fs::hard_link(self.shared.cached(digest), &held) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => File::open(parent)?.sync_all(),
+        }
+    }
+}
+
+/// Content on its way into the store. Dropped before [`Staged::commit`] it leaves nothing.
+pub struct Staged {
+    file: File,
+    path: PathBuf,
+    hasher: Hasher,
+    claimed: Digest,
+    written: u64,
+    shared: Arc<Shared>,
+    committed: bool,
+}
+
+impl Staged {
+    /// Another handle on the staged file, for readers that follow the writer.
+    pub fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Hashes and writes the next bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        const CHECK_EACH: u64 = 64 << 20;
+        if self.written / CHECK_EACH != (self.written + bytes.len() as u64) / CHECK_EACH {
+            self.shared.has_room(self.written)?;
+        }
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the bytes written so far hash to what was claimed.
+    pub fn verify(&self) -> Result<(), BlobError> {
+        if self.hasher.clone().finish().supports(&self.claimed) {
+            return Ok(());
+        }
+        Err(BlobError::Mismatch { claimed: self.claimed })
+    }
+
+    /// Makes the content visible under the claimed digest, if its bytes hash to it.
+    ///
+    /// The bytes are synced before the atomic rename: a crash before it leaves a staged file that
+    /// the next start removes, a crash after it whole content.
+    pub fn commit(mut self) -> Result<(), BlobError> {
+        self.verify()?;
+        self.file.sync_data()?;
+        let target = self.shared.cached(&self.claimed);
+        fs::create_dir_all(target.parent().expect("a blob's path has a parent"))?;
+        let is_new = !target.exists();
+        fs::rename(&self.path, &target)?;
+        self.committed = true;
+        if is_new {
+            self.shared.used_bytes.fetch_add(self.written, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What stays behind here is cleared at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! The block that no client gets round, for mirror listeners: pure.
+//!
+//! A plain refusal sends every client to its next source, silently. What stops them all is an OCI
+//! image manifest whose config has a media type that nobody supports and that says, in words, what
+//! happened. It rests on what clients do, on no specification; one test per client holds it.
+
+use serde::Serialize;
+
+use crate::oci::{ComputedDigest, Digest, ManifestKind};
+use crate::pull::Refusal;
+
+/// A manifest that stands for a refusal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tombstone {
+    /// The manifest's bytes.
+    pub bytes: bytes::Bytes,
+    /// Their digest.
+    pub digest: Digest,
+    /// The blob that it names and that is never to be had.
+    pub blob: Digest,
+    /// The text, as a reason phrase.
+    pub reason: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Manifest<'a> {
+    schema_version: u8,
+    media_type: &'a str,
+    config: Config<'a>,
+    layers: [u8; 0],
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Config<'a> {
+    media_type: &'a str,
+    digest: Digest,
+    size: usize,
+}
+
+impl Tombstone {
+    /// The tombstone of a refusal: a pure function of tag, pin, observation and reason.
+    pub fn of(refusal: &Refusal) -> Self {
+        let reason = text(refusal);
+        let blob = ComputedDigest::of(format!("tombstone of {reason}").as_bytes(), None).digest();
+        let manifest = Manifest {
+            schema_version: 2,
+            media_type: ManifestKind::OciManifest.as_str(),
+            config: Config {
+                media_type: &format!("application/vnd.immutag.blocked.v1+json; {reason}"),
+                digest: blob,
+                size: reason.len(),
+            },
+            layers: [],
+        };
+        let bytes = serde_json::to_vec(&manifest).unwrap_or_default();
+        let digest = ComputedDigest::of(&bytes, None).digest();
+        Self { bytes: bytes.into(), digest, blob, reason }
+    }
+}
+
+/// What a person reads: printable ASCII on one line, at most 800 characters.
+fn text(refusal: &Refusal) -> String {
+    let mut text = format!("immutag: {} ({})", refusal.message, refusal.reason.name());
+    if !refusal.help.is_empty() {
+        text = format!("{text}; {}", refusal.help);
+    }
+    text.chars()
+        .map(|character| if matches!(character, ' '..='~') { character } else { '?' })
+        .take(800)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::oci::Manifest;
+    use crate::pull::Reason;
+
+    #[test]
+    fn a_tombstone_is_an_oci_manifest_that_says_what_happened() {
+        let mut refusal = Refusal::new(Reason::DigestChanged, "x:1 moved\nfar\u{1b}[31m away");
+        refusal.help = "immutag ledger approve".into();
+        let tombstone = Tombstone::of(&refusal);
+        assert_eq!(Tombstone::of(&refusal), tombstone);
+        let manifest = Manifest::parse(&tombstone.bytes, None).unwrap();
+        assert_eq!(manifest.kind, ManifestKind::OciManifest);
+        assert!(manifest.layers.is_empty());
+        assert_eq!(manifest.config.unwrap().digest, tombstone.blob);
+        let text = String::from_utf8(tombstone.bytes.to_vec()).unwrap();
+        assert!(text.contains(
+            "application/vnd.immutag.blocked.v1+json; immutag: x:1 moved?far?[31m away \
+             (DIGEST_CHANGED); immutag ledger approve"
+        ));
+    }
+}

@@ -1,0 +1,208 @@
+//! Metrics: one struct, one registry per process, no statics.
+//!
+//! No label carries a repository, a tag, a digest or a client: upstreams come from the
+//! configuration and the built-in list, everything else is an enumeration of ours.
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder,
+};
+
+use crate::ledger::LedgerStatus;
+
+/// Everything that is counted.
+pub struct Metrics {
+    registry: Registry,
+    /// Bytes in the cache directory.
+    pub cache_bytes: IntGauge,
+    /// Answers from what is held or cached, by kind: `manifest`, `blob`.
+    pub cache_hits: IntCounterVec,
+    /// Answers that needed the upstream, by kind.
+    pub cache_misses: IntCounterVec,
+    /// Conflict events written, by reaction.
+    pub conflicts: IntCounterVec,
+    /// Tags with an open conflict.
+    pub conflicts_open: IntGauge,
+    /// Connections open, by listener kind.
+    pub connections: prometheus::IntGaugeVec,
+    /// Events written, by kind.
+    pub events: IntCounterVec,
+    /// Fills of blobs from an upstream, by outcome: `complete`, `failed`.
+    pub fills: IntCounterVec,
+    /// When the ledger was created.
+    pub ledger_created: Gauge,
+    /// Whether the ledger refuses to write.
+    pub ledger_failed: IntGauge,
+    /// How long the ledger's fdatasync takes.
+    pub ledger_fdatasync: Histogram,
+    /// Whether the index is being rebuilt.
+    pub ledger_rebuilding: IntGauge,
+    /// The last durable event.
+    pub ledger_sequence: IntGauge,
+    /// Tags with a pin.
+    pub pins: IntGauge,
+    /// Plain errors for covered tags on mirror listeners: the client may have gone elsewhere.
+    pub possible_bypass: IntCounter,
+    /// Refusals, by reason.
+    pub refusals: IntCounterVec,
+    /// Requests, by listener, method and status.
+    pub requests: IntCounterVec,
+    /// Time to the answer's header, by listener.
+    pub request_seconds: HistogramVec,
+    /// Bytes of bodies sent to clients.
+    pub sent_bytes: IntCounter,
+    /// Requests to upstreams, by upstream and status (`error` for none).
+    pub upstream_requests: IntCounterVec,
+    /// Time to an upstream's answer header, by upstream.
+    pub upstream_seconds: HistogramVec,
+    /// Verdicts, by verdict and reaction.
+    pub verdicts: IntCounterVec,
+}
+
+/// Latencies from 0.1 ms to about 30 s.
+const SECONDS: [f64; 14] =
+    [0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0, 5.0, 10.0, 30.0];
+
+/// Registers what it makes; every name is ours and unique, so registering cannot fail.
+struct Maker<'a>(&'a Registry);
+
+const UNIQUE: &str = "every metric has a valid, unique name";
+
+impl Maker<'_> {
+    fn add<C: prometheus::core::Collector + Clone + 'static>(
+        &self,
+        made: prometheus::Result<C>,
+    ) -> C {
+        let collector = made.expect(UNIQUE);
+        self.0.register(Box::new(collector.clone())).expect(UNIQUE);
+        collector
+    }
+
+    fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.add(IntCounter::new(format!("immutag_{name}"), help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.add(IntCounterVec::new(Opts::new(format!("immutag_{name}"), help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.add(IntGauge::new(format!("immutag_{name}"), help))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
+        let opts = HistogramOpts::new(format!("immutag_{name}"), help).buckets(SECONDS.to_vec());
+        self.add(HistogramVec::new(opts, labels))
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All metrics at zero, in a registry of their own.
+    pub fn new() -> Self {
+        let registry = Registry::new();
+        let make = Maker(&registry);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        registry.register(Box::new(process)).expect(UNIQUE);
+        let sync = HistogramOpts::new(
+            "immutag_ledger_fdatasync_seconds",
+            "How long the ledger's fdatasync takes",
+        )
+        .buckets(SECONDS.to_vec());
+        Self {
+            cache_bytes: make.gauge("cache_bytes", "Bytes in the cache directory"),
+            cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
+            cache_misses: make.counters(
+                "cache_misses_total",
+                "Answers that needed the upstream",
+                &["kind"],
+            ),
+            conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
+            conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
+            connections: make.add(prometheus::IntGaugeVec::new(
+                Opts::new("immutag_connections", "Client connections open"),
+                &["listener"],
+            )),
+            events: make.counters("events_total", "Ledger events written", &["kind"]),
+            fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
+            ledger_created: make.add(Gauge::new(
+                "immutag_ledger_created_timestamp_seconds",
+                "When the ledger was created, Unix time",
+            )),
+            ledger_failed: make.gauge("ledger_failed", "1 while the ledger refuses to write"),
+            ledger_fdatasync: make.add(Histogram::with_opts(sync)),
+            ledger_rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
+            ledger_sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
+            pins: make.gauge("pins", "Tags with a pin"),
+            possible_bypass: make.counter(
+                "possible_bypass_total",
+                "Plain errors for covered tags on mirror listeners",
+            ),
+            refusals: make.counters("refusals_total", "Refusals", &["reason"]),
+            requests: make.counters(
+                "requests_total",
+                "Requests answered",
+                &["listener", "method", "status"],
+            ),
+            request_seconds: make.histograms(
+                "request_seconds",
+                "Time from a request to its answer's header",
+                &["listener"],
+            ),
+            sent_bytes: make.counter("sent_bytes_total", "Bytes of bodies sent to clients"),
+            upstream_requests: make.counters(
+                "upstream_requests_total",
+                "Requests to upstreams",
+                &["upstream", "status"],
+            ),
+            upstream_seconds: make.histograms(
+                "upstream_seconds",
+                "Time to an upstream's answer header",
+                &["upstream"],
+            ),
+            verdicts: make.counters("verdicts_total", "Verdicts", &["verdict", "reaction"]),
+            registry,
+        }
+    }
+
+    /// Takes over how the ledger is, right before a scrape.
+    pub fn observe_ledger(&self, status: &LedgerStatus) {
+        let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+        self.conflicts_open.set(clamp(status.conflicts));
+        self.ledger_failed.set(i64::from(status.failure.is_some()));
+        self.ledger_rebuilding.set(i64::from(status.rebuilding));
+        self.ledger_sequence.set(clamp(status.sequence));
+        self.pins.set(clamp(status.pins));
+        let created = std::time::Duration::from_millis(status.created_ms);
+        self.ledger_created.set(created.as_secs_f64());
+    }
+
+    /// The Prometheus text format, version 0.0.4.
+    pub fn render(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(16 << 10);
+        // Writing to memory cannot fail, and every family was registered valid.
+        let _ = TextEncoder::new().encode(&self.registry.gather(), &mut text);
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_with_their_help() {
+        let metrics = Metrics::new();
+        metrics.verdicts.with_label_values(&["conflict", "hold"]).inc();
+        metrics.observe_ledger(&LedgerStatus { pins: 7, ..LedgerStatus::default() });
+        let text = String::from_utf8(metrics.render()).unwrap();
+        assert!(text.contains("# HELP immutag_pins Tags with a pin"), "{text}");
+        assert!(text.contains("immutag_pins 7"), "{text}");
+        assert!(text.contains(r#"immutag_verdicts_total{reaction="hold",verdict="conflict"} 1"#));
+    }
+}

@@ -1,0 +1,243 @@
+//! The pull path: the two straight lines of the design, without a word of HTTP.
+//!
+//! A manifest by tag: rule → `record` relays, everything else asks the ledger first and serves
+//! only what is durable there. A manifest by digest: bytes that hash to it. A blob: the stored
+//! file, or the running fill.
+
+mod asking;
+mod blob;
+mod by_digest;
+mod covered;
+mod flights;
+mod keep;
+mod listing;
+mod permit;
+mod recorded;
+mod refusal;
+mod sight;
+mod writing;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
+pub use listing::{ListReply, ListRequest};
+pub use refusal::{Reason, Refusal};
+
+use crate::blob::BlobStore;
+use crate::blob::links::Links;
+use crate::clock::Clock;
+use crate::config::ListenerKind;
+use crate::ledger::{LedgerStore, StoredManifest};
+use crate::metrics::Metrics;
+use crate::oci::{Accept, Digest, ManifestReference, Repository};
+use crate::pin::PinKey;
+use crate::policy::{Decision, Policy};
+use crate::upstream::{ClientCredential, Upstream, Upstreams};
+
+/// What a reload may change.
+pub struct Settings {
+    /// The effective rules.
+    pub policy: Policy,
+    /// The upstreams.
+    pub upstreams: Upstreams,
+    /// How long recorded tags get the last verified answer while their upstream fails.
+    pub stale_if_error: Duration,
+    /// Ask no upstream.
+    pub offline: bool,
+}
+
+/// What the pull path works with.
+pub struct Edges {
+    /// The ledger.
+    pub ledger: Arc<dyn LedgerStore>,
+    /// The blob store.
+    pub store: Arc<dyn BlobStore>,
+    /// Which repository may see which digest.
+    pub links: Links,
+    /// Counters.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// The pull path.
+pub struct Pull {
+    edges: Edges,
+    settings: ArcSwap<Settings>,
+    memory: Memory,
+}
+
+/// What is remembered, bounded, and lost with the process: no decision rests on it alone.
+struct Memory {
+    /// When each covered tag's upstream was asked.
+    asked: moka::sync::Cache<PinKey, Arc<covered::Asked>>,
+    /// Manifests by digest, weighed in bytes.
+    manifests: moka::sync::Cache<Digest, StoredManifest>,
+    /// Digests that an upstream's HEAD named for a recorded tag, until the GET by digest comes.
+    claims: moka::sync::Cache<(Arc<str>, Digest), PinKey>,
+    /// Tags whose invalid answers were written down within the hour.
+    invalid: moka::sync::Cache<PinKey, ()>,
+    /// Content that pins need, by repository.
+    kept: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Content that is held.
+    held: moka::sync::Cache<Digest, ()>,
+    /// Credentials that an upstream accepted within 60 s.
+    permits: moka::sync::Cache<(Arc<str>, u64), ()>,
+    sights: flights::Flights<(PinKey, u64), Result<Arc<crate::pin::TagState>, Refusal>>,
+    manifest_fetches: flights::Flights<(Arc<str>, u64, Digest), Result<StoredManifest, Refusal>>,
+    fills: blob::Fills,
+    started: Duration,
+}
+
+/// Who asks, and how.
+#[derive(Clone)]
+pub struct Asker {
+    /// The kind of listener that the request came in by.
+    pub listener: ListenerKind,
+    /// The client's address.
+    pub client: IpAddr,
+    /// The client's own credentials, where the upstream takes those.
+    pub credential: Option<ClientCredential>,
+}
+
+/// A request for a manifest.
+pub struct ManifestRequest {
+    /// The upstream.
+    pub upstream: Arc<Upstream>,
+    /// The repository, canonical.
+    pub repository: Repository,
+    /// Tag or digest.
+    pub reference: ManifestReference,
+    /// Only the header is wanted.
+    pub is_head: bool,
+    /// What the client accepts.
+    pub accept: Accept,
+    /// The same as the client wrote it, its lines joined.
+    pub accept_text: Option<String>,
+    /// Who asks.
+    pub asker: Asker,
+}
+
+/// A manifest for a client.
+#[derive(Clone, Debug)]
+pub struct ManifestReply {
+    /// Its digest, as the reply's header gives it.
+    pub digest: Option<Digest>,
+    /// Its media type.
+    pub media_type: Option<crate::oci::MediaType>,
+    /// Its length in bytes, where known.
+    pub size_bytes: Option<u64>,
+    /// Its bytes; `None` if a HEAD was relayed.
+    pub bytes: Option<bytes::Bytes>,
+    /// What the client is to be told, in words.
+    pub warnings: Vec<String>,
+}
+
+impl From<StoredManifest> for ManifestReply {
+    fn from(manifest: StoredManifest) -> Self {
+        Self {
+            digest: Some(manifest.content.digest),
+            media_type: Some(manifest.content.media_type),
+            size_bytes: Some(manifest.content.size_bytes),
+            bytes: Some(manifest.bytes),
+            warnings: Vec::new(),
+        }
+    }
+}
+
+impl Pull {
+    /// A pull path with nothing remembered.
+    pub fn new(edges: Edges, settings: Settings) -> Arc<Self> {
+        let memory = Memory::new(edges.clock.monotonic());
+        Arc::new(Self { edges, settings: ArcSwap::from_pointee(settings), memory })
+    }
+
+    /// Takes new settings; requests under way keep theirs.
+    pub fn reload(&self, settings: Settings) {
+        self.settings.store(Arc::new(settings));
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// What it works with.
+    pub fn edges(&self) -> &Edges {
+        &self.edges
+    }
+
+    /// Answers a request for a manifest.
+    pub async fn manifest(
+        self: &Arc<Self>,
+        request: ManifestRequest,
+    ) -> Result<ManifestReply, Refusal> {
+        let tag = match &request.reference {
+            ManifestReference::Digest(digest) => {
+                let digest = *digest;
+                return self.manifest_by_digest(request, digest).await;
+            }
+            ManifestReference::Tag(tag) => tag.clone(),
+        };
+        let key = PinKey {
+            registry: request.upstream.name.clone(),
+            repository: request.repository.clone(),
+            tag,
+        };
+        let settings = self.settings.load();
+        let covering = match settings.policy.decide(&key) {
+            Decision::Ruled(rule) if rule.reaction.is_covered() => Some(Arc::clone(rule)),
+            Decision::Exempt => return self.relay(request, None).await,
+            Decision::Ruled(_) | Decision::Unmatched => None,
+        };
+        drop(settings);
+        match covering {
+            Some(rule) => self.covered(request, key, rule).await,
+            None => self.recorded(request, key).await,
+        }
+    }
+}
+
+impl Memory {
+    fn new(started: Duration) -> Self {
+        const MANIFEST_BYTES: u64 = 32 << 20;
+        let minute = Duration::from_mins(1);
+        let weigh = |_: &Digest, manifest: &StoredManifest| {
+            u32::try_from(manifest.bytes.len() + 256).unwrap_or(u32::MAX)
+        };
+        Self {
+            asked: moka::sync::Cache::new(200_000),
+            manifests: moka::sync::Cache::builder()
+                .max_capacity(MANIFEST_BYTES)
+                .weigher(weigh)
+                .build(),
+            claims: moka::sync::Cache::builder()
+                .max_capacity(10_000)
+                .time_to_live(minute)
+                .build(),
+            invalid: moka::sync::Cache::builder()
+                .max_capacity(10_000)
+                .time_to_live(Duration::from_hours(1))
+                .build(),
+            kept: moka::sync::Cache::new(100_000),
+            held: moka::sync::Cache::new(100_000),
+            permits: moka::sync::Cache::builder()
+                .max_capacity(100_000)
+                .time_to_live(minute)
+                .build(),
+            sights: flights::Flights::default(),
+            manifest_fetches: flights::Flights::default(),
+            fills: blob::Fills::default(),
+            started,
+        }
+    }
+}
+
+/// A repository of an upstream, as memory knows it.
+fn place(registry: &crate::oci::Registry, repository: &Repository) -> Arc<str> {
+    format!("{registry}/{repository}").into()
+}

@@ -1,0 +1,146 @@
+//! A manifest by digest: bytes that hash to it, unparsed.
+
+use std::sync::Arc;
+
+use super::asking::Question;
+use super::refusal::{Reason, Refusal};
+use super::{ManifestReply, ManifestRequest, Pull, place};
+use crate::ledger::StoredManifest;
+use crate::oci::manifest::{CANONICAL_ACCEPT, MANIFEST_LIMIT};
+use crate::oci::{ComputedDigest, Digest, ManifestReference, MediaType};
+
+impl Pull {
+    pub(super) async fn manifest_by_digest(
+        self: &Arc<Self>,
+        request: ManifestRequest,
+        digest: Digest,
+    ) -> Result<ManifestReply, Refusal> {
+        if self.edges.ledger.is_revoked(&digest) {
+            return Err(Refusal::revoked(digest));
+        }
+        self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
+            .await?;
+        let manifest = self.stored_or_fetched(&request, digest).await?;
+        if self.edges.ledger.is_revoked(&manifest.content.digest) {
+            return Err(Refusal::revoked(digest));
+        }
+        self.settle_claim(&request, digest, &manifest);
+        let mut reply = ManifestReply::from(manifest);
+        reply.digest = Some(digest);
+        Ok(reply)
+    }
+
+    /// From memory, ledger or store where the repository has a link; else from the upstream.
+    pub(super) async fn stored_or_fetched(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        digest: Digest,
+    ) -> Result<StoredManifest, Refusal> {
+        let registry = &request.upstream.name;
+        let link = self.edges.links.find(registry, &request.repository, &digest);
+        if let Some(media_type) = link.and_then(|link| link.media_type)
+            && let Some(manifest) = self.load_by_digest(&digest, media_type).await
+        {
+            self.edges.metrics.cache_hits.with_label_values(&["manifest"]).inc();
+            self.keep_manifest(registry, &request.repository, &manifest);
+            return Ok(manifest);
+        }
+        self.edges.metrics.cache_misses.with_label_values(&["manifest"]).inc();
+        let credential = request.asker.credential_for(&request.upstream);
+        let number = credential.as_ref().map_or(0, |credential| credential.key());
+        let flight = (place(registry, &request.repository), number, digest);
+        let question = Question {
+            upstream: Arc::clone(&request.upstream),
+            repository: request.repository.clone(),
+            reference: ManifestReference::Digest(digest),
+            accept: Some(format!("{CANONICAL_ACCEPT}, */*")),
+            credential,
+        };
+        let pull = Arc::clone(self);
+        let fetch = || async move { pull.fetch_manifest(question, digest).await };
+        self.memory.manifest_fetches.join(flight, fetch).await.unwrap_or_else(|| {
+            Err(Refusal::new(Reason::Overloaded, "the fetch ended early; try again"))
+        })
+    }
+
+    async fn fetch_manifest(
+        self: Arc<Self>,
+        question: Question,
+        digest: Digest,
+    ) -> Result<StoredManifest, Refusal> {
+        let fetched = self.get_manifest(&question).await?.ok_or_else(|| {
+            let words = format!("the upstream has no manifest {digest} in this repository");
+            Refusal::new(Reason::ManifestUnknown, words)
+        })?;
+        let manifest = fetched.manifest;
+        let media_type = manifest.content.media_type.clone();
+        let (store, bytes) = (Arc::clone(&self.edges.store), manifest.bytes.clone());
+        let stored = tokio::task::spawn_blocking(move || store.put(&digest, &bytes)).await;
+        if let Ok(Err(error)) = stored {
+            tracing::warn!(%digest, %error, "a manifest was not cached");
+        }
+        self.link(&question.upstream.name, &question.repository, &digest, Some(media_type));
+        self.memory.manifests.insert(digest, manifest.clone());
+        self.keep_manifest(&question.upstream.name, &question.repository, &manifest);
+        Ok(manifest)
+    }
+
+    async fn load_by_digest(
+        &self,
+        digest: &Digest,
+        media_type: MediaType,
+    ) -> Option<StoredManifest> {
+        if let Some(manifest) = self.memory.manifests.get(digest) {
+            return Some(manifest);
+        }
+        let loaded = match self.load_stored(digest, media_type).await {
+            Some(manifest) => Some(manifest),
+            None => self.edges.ledger.manifest(digest).await.ok().flatten(),
+        }?;
+        self.memory.manifests.insert(*digest, loaded.clone());
+        Some(loaded)
+    }
+
+    /// Reads a manifest from the blob store and hashes it again: what memory serves was verified
+    /// by this process.
+    pub(super) async fn load_stored(
+        &self,
+        digest: &Digest,
+        media_type: MediaType,
+    ) -> Option<StoredManifest> {
+        let (store, claim) = (Arc::clone(&self.edges.store), *digest);
+        let read = move || -> std::io::Result<Option<Vec<u8>>> {
+            let Some(blob) = store.open(&claim)? else { return Ok(None) };
+            let mut bytes = Vec::new();
+            let limit = MANIFEST_LIMIT as u64 + 1;
+            std::io::Read::read_to_end(&mut std::io::Read::take(blob.file, limit), &mut bytes)?;
+            Ok(Some(bytes))
+        };
+        let bytes = match tokio::task::spawn_blocking(read).await.ok()? {
+            Ok(bytes) => bytes?,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a stored manifest could not be read");
+                return None;
+            }
+        };
+        let computed = ComputedDigest::of(&bytes, Some(digest));
+        if !computed.supports(digest) {
+            tracing::error!(%digest, "a stored manifest is damaged and not served");
+            return None;
+        }
+        Some(StoredManifest::new(&computed, media_type, bytes.into()))
+    }
+
+    /// A client that asked a recorded tag by HEAD and now got the digest that was claimed: the
+    /// claim is verified now, and written down after the reply.
+    fn settle_claim(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        digest: Digest,
+        manifest: &StoredManifest,
+    ) {
+        let at = place(&request.upstream.name, &request.repository);
+        let Some(key) = self.memory.claims.remove(&(at, digest)) else { return };
+        self.observe_later(key, manifest.content.clone());
+    }
+}

@@ -1,0 +1,295 @@
+//! A tag under `alert`, `hold` or `block`: the ledger decides, the upstream is only a witness.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::refusal::{Reason, Refusal};
+use super::sight::Target;
+use super::{ManifestReply, ManifestRequest, Pull};
+use crate::ledger::StoredManifest;
+use crate::oci::{Digest, Manifest, ManifestReference};
+use crate::pin::{Pin, PinKey, TagState};
+use crate::policy::judge::{WARN_AFTER_FOLLOWING, is_within, judge_gone};
+use crate::policy::{Reaction, Rule, Serve};
+
+/// How long `alert` and `block` wait for the upstream before they answer from the pin.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// When a tag's upstream was asked, in this process: a match writes nothing.
+#[derive(Default)]
+pub(super) struct Asked {
+    /// When any ask last succeeded, in milliseconds of the monotonic clock, plus one; 0: never.
+    pub(super) at_ms: AtomicU64,
+    /// The same for a GET.
+    pub(super) got_ms: AtomicU64,
+    /// Repeats of the open conflict that are not written down yet.
+    pub(super) repeats: AtomicU64,
+    /// Whether the pinned content was linked and marked as kept.
+    pub(super) linked: AtomicBool,
+}
+
+impl Pull {
+    pub(super) fn asked(&self, key: &PinKey) -> Arc<Asked> {
+        match self.memory.asked.get(key) {
+            Some(asked) => asked,
+            None => self.memory.asked.get_with(key.clone(), Arc::default),
+        }
+    }
+
+    /// Milliseconds of the monotonic clock, plus one.
+    pub(super) fn now_ms(&self) -> u64 {
+        let now = self.edges.clock.monotonic().as_millis();
+        u64::try_from(now).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// Answers for a covered tag.
+    pub(super) async fn covered(
+        self: &Arc<Self>,
+        request: ManifestRequest,
+        key: PinKey,
+        rule: Arc<Rule>,
+    ) -> Result<ManifestReply, Refusal> {
+        let asked = self.asked(&key);
+        let result = self.cover(&request, &key, &rule, &asked).await;
+        let (state, trouble) = result.map_err(|refusal| refusal.of(&key))?;
+        let warnings = self.stand(&key, &rule, &state, trouble)?;
+        let pin = state.pin.as_ref().ok_or_else(|| unpinned(&key))?;
+        let manifest = self.pinned(&request, &key, pin, &asked).await;
+        let manifest = manifest.map_err(|refusal| refusal.of(&key))?;
+        let mut reply = self.represent(&request, manifest).await?;
+        reply.warnings = warnings;
+        Ok(reply)
+    }
+
+    /// The tag's state after whatever has to be asked first, and what went wrong while asking.
+    async fn cover(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        key: &PinKey,
+        rule: &Arc<Rule>,
+        asked: &Asked,
+    ) -> Result<(Arc<TagState>, Option<Refusal>), Refusal> {
+        self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
+            .await?;
+        let state = self.edges.ledger.state(key).await?;
+        let state = match state {
+            Some(state) if state.pin.is_some() || state.recorded.is_some() => state,
+            _ => return Ok((self.sight(self.target(request, key, rule)).await?, None)),
+        };
+        let state = self.promote(key, rule, state).await?;
+        let at_ms = asked.at_ms.load(Ordering::Relaxed);
+        if at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
+            return Ok((state, None));
+        }
+        let target = self.target(request, key, rule);
+        if rule.reaction == Reaction::Hold {
+            self.board_sight(target);
+            return Ok((state, None));
+        }
+        match tokio::time::timeout(PATIENCE, self.sight(target)).await {
+            Ok(Ok(state)) => Ok((state, None)),
+            Ok(Err(refusal)) => Ok((state, Some(refusal))),
+            Err(_) => {
+                let slow = "the upstream did not answer within 5 s";
+                Ok((state, Some(Refusal::new(Reason::UpstreamTimeout, slow))))
+            }
+        }
+    }
+
+    fn target(&self, request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {
+        Target {
+            upstream: Arc::clone(&request.upstream),
+            key: key.clone(),
+            rule: Arc::clone(rule),
+            credential: request.asker.credential_for(&request.upstream),
+        }
+    }
+
+    /// Whether the pin is served, with which warnings, or what stands against it.
+    fn stand(
+        &self,
+        key: &PinKey,
+        rule: &Rule,
+        state: &TagState,
+        trouble: Option<Refusal>,
+    ) -> Result<Vec<String>, Refusal> {
+        let now_ms = self.edges.clock.wall_ms();
+        if let Some(pin) = &state.pin
+            && self.edges.ledger.is_revoked(&pin.content.digest)
+        {
+            return Err(revoked_pin(key, pin));
+        }
+        if state.deleted_ms.is_some() && judge_gone(state, now_ms).1 == Serve::Refusal {
+            return Err(gone(key));
+        }
+        let mut warnings = Vec::new();
+        if let (Some(pin), Some(open)) = (&state.pin, &state.conflict) {
+            if rule.reaction == Reaction::Block {
+                return Err(changed(key, pin, open.observed));
+            }
+            warnings.push(format!(
+                "immutag: {key} is held at {}; the upstream now answers {}",
+                pin.content.digest, open.observed
+            ));
+        }
+        if let (Some(pin), Some(from)) = (&state.pin, &state.followed_from)
+            && is_within(pin.since_ms, now_ms, WARN_AFTER_FOLLOWING)
+        {
+            let digest = pin.content.digest;
+            warnings.push(format!("immutag: {key} moved from {from} to {digest}"));
+        }
+        if let Some(trouble) = trouble {
+            let why = trouble.message;
+            warnings.push(format!("immutag: the recorded manifest, unverified now: {why}"));
+        }
+        Ok(warnings)
+    }
+
+    /// The pinned bytes: from memory, from the ledger, from the store, else by the pinned digest
+    /// from the upstream.
+    async fn pinned(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        key: &PinKey,
+        pin: &Pin,
+        asked: &Asked,
+    ) -> Result<StoredManifest, Refusal> {
+        let digest = pin.content.digest;
+        let manifest = match self.memory.manifests.get(&digest) {
+            Some(manifest) => Some(manifest),
+            None => self.load_pinned(pin).await,
+        };
+        let manifest = match manifest {
+            Some(manifest) => {
+                self.edges.metrics.cache_hits.with_label_values(&["manifest"]).inc();
+                StoredManifest { content: pin.content.clone(), bytes: manifest.bytes }
+            }
+            None => self.fetch_pinned(request, key, digest).await?,
+        };
+        if !asked.linked.swap(true, Ordering::Relaxed) {
+            self.keep_pinned(key, &manifest);
+        }
+        Ok(manifest)
+    }
+
+    async fn load_pinned(&self, pin: &Pin) -> Option<StoredManifest> {
+        let digest = pin.content.digest;
+        let stored = match self.edges.ledger.manifest(&digest).await {
+            Ok(Some(stored)) => Some(stored),
+            Ok(None) => self.load_stored(&digest, pin.content.media_type.clone()).await,
+            Err(error) => {
+                tracing::error!(%digest, %error, "the ledger did not give back a pinned manifest");
+                self.load_stored(&digest, pin.content.media_type.clone()).await
+            }
+        }?;
+        self.memory.manifests.insert(digest, stored.clone());
+        Some(stored)
+    }
+
+    async fn fetch_pinned(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        key: &PinKey,
+        digest: Digest,
+    ) -> Result<StoredManifest, Refusal> {
+        let fetched = self.fetch_by_digest(request, digest).await;
+        fetched.map_err(|refusal| Refusal {
+            pinned: Some(digest),
+            help: format!(
+                "to follow the upstream instead: immutag ledger approve {key} --digest …; \
+                 to start anew: immutag ledger forget {key}"
+            ),
+            retry_after: refusal.retry_after,
+            ..Refusal::new(
+                Reason::PinnedContentGone,
+                format!("the pinned manifest {digest} is not held here: {}", refusal.message),
+            )
+        })
+    }
+
+    /// The representation that the client can take: the canonical bytes, or the linux/amd64
+    /// child that the *pinned* index names.
+    async fn represent(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        manifest: StoredManifest,
+    ) -> Result<ManifestReply, Refusal> {
+        let is_index =
+            manifest.content.media_type.manifest_kind().is_some_and(|kind| kind.is_index());
+        if !is_index || request.accept.takes_indexes() {
+            return Ok(manifest.into());
+        }
+        let index = Manifest::parse(&manifest.bytes, Some(&manifest.content.media_type))
+            .map_err(|error| Refusal::invalid(error.reason(), error.to_string()))?;
+        let child = index.child("linux", "amd64").ok_or_else(|| {
+            Refusal::new(
+                Reason::ManifestUnknown,
+                "the tag is an index without linux/amd64, and the request accepts no index",
+            )
+        })?;
+        if self.edges.ledger.is_revoked(&child.digest) {
+            return Err(Refusal::revoked(child.digest));
+        }
+        let manifest = self.fetch_by_digest(request, child.digest).await?;
+        let mut reply = ManifestReply::from(manifest);
+        reply.digest = Some(child.digest);
+        Ok(reply)
+    }
+
+    /// A manifest by digest for somebody who asked by tag.
+    async fn fetch_by_digest(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        digest: Digest,
+    ) -> Result<StoredManifest, Refusal> {
+        let by_digest = ManifestRequest {
+            upstream: Arc::clone(&request.upstream),
+            repository: request.repository.clone(),
+            reference: ManifestReference::Digest(digest),
+            is_head: false,
+            accept: request.accept.clone(),
+            accept_text: None,
+            asker: request.asker.clone(),
+        };
+        self.stored_or_fetched(&by_digest, digest).await
+    }
+}
+
+fn unpinned(key: &PinKey) -> Refusal {
+    Refusal::new(Reason::LedgerUnavailable, "the ledger gave a covered tag no pin").of(key)
+}
+
+fn revoked_pin(key: &PinKey, pin: &Pin) -> Refusal {
+    let digest = pin.content.digest;
+    Refusal {
+        pinned: Some(digest),
+        observed: None,
+        help: format!("to pin another: immutag ledger approve {key} --digest D --reason WHY"),
+        ..Refusal::revoked(digest).of(key)
+    }
+}
+
+fn gone(key: &PinKey) -> Refusal {
+    Refusal::new(
+        Reason::ManifestUnknown,
+        format!("the upstream deleted {key} within 72 h of its first sight"),
+    )
+}
+
+fn changed(key: &PinKey, pin: &Pin, observed: Digest) -> Refusal {
+    let pinned = pin.content.digest;
+    Refusal {
+        pinned: Some(pinned),
+        observed: Some(observed),
+        help: format!(
+            "if the change is wanted: immutag ledger approve {key} --digest {observed} \
+             --reason WHY; if not: immutag ledger reject {key} --digest {observed} --reason WHY"
+        ),
+        ..Refusal::new(
+            Reason::DigestChanged,
+            format!("{key} is pinned to {pinned}, but the upstream now answers {observed}"),
+        )
+        .of(key)
+    }
+}

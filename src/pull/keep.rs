@@ -1,0 +1,94 @@
+//! What a pin keeps: links for its content, and hard links for what clients pulled of it.
+
+use std::sync::Arc;
+
+use super::{Pull, place};
+use crate::ledger::StoredManifest;
+use crate::oci::{Digest, Manifest, MediaType, Registry, Repository};
+use crate::pin::PinKey;
+
+impl Pull {
+    /// Writes down that the upstream gave `digest` for a repository.
+    pub(super) fn link(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: &Digest,
+        media_type: Option<MediaType>,
+    ) {
+        if let Err(error) = self.edges.links.add(registry, repository, digest, media_type) {
+            // Without the link the upstream is asked again: slower, never wrong.
+            tracing::warn!(%digest, %error, "a link could not be written");
+        }
+    }
+
+    /// The pin itself proves that the upstream gave this digest for the repository, also when the
+    /// cache with its links was deleted.
+    pub(super) fn keep_pinned(self: &Arc<Self>, key: &PinKey, manifest: &StoredManifest) {
+        let digest = manifest.content.digest;
+        let media_type = Some(manifest.content.media_type.clone());
+        self.link(&key.registry, &key.repository, &digest, media_type);
+        let at = place(&key.registry, &key.repository);
+        self.memory.kept.insert((Arc::clone(&at), digest), ());
+        self.keep_named(&at, manifest);
+    }
+
+    /// Marks what a kept manifest names, and holds the manifest itself.
+    pub(super) fn keep_manifest(
+        self: &Arc<Self>,
+        registry: &Registry,
+        repository: &Repository,
+        manifest: &StoredManifest,
+    ) {
+        let at = place(registry, repository);
+        let digest = manifest.content.digest;
+        if self.memory.kept.contains_key(&(Arc::clone(&at), digest))
+            && !self.memory.held.contains_key(&digest)
+        {
+            self.keep_named(&at, manifest);
+            self.hold_later(registry, repository, digest);
+        }
+    }
+
+    fn keep_named(&self, at: &Arc<str>, manifest: &StoredManifest) {
+        let media_type = &manifest.content.media_type;
+        let Ok(parsed) = Manifest::parse(&manifest.bytes, Some(media_type)) else { return };
+        for descriptor in parsed.digests() {
+            self.memory.kept.insert((Arc::clone(at), descriptor.digest), ());
+        }
+    }
+
+    /// Whether a pin needs this content and it is not held yet.
+    pub(super) fn is_wanted(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: Digest,
+    ) -> bool {
+        self.memory.kept.contains_key(&(place(registry, repository), digest))
+            && !self.memory.held.contains_key(&digest)
+    }
+
+    /// Holds stored content for a pin, off the path.
+    pub(super) fn hold_later(
+        self: &Arc<Self>,
+        registry: &Registry,
+        repository: &Repository,
+        digest: Digest,
+    ) {
+        let pull = Arc::clone(self);
+        let (registry, repository) = (registry.clone(), repository.clone());
+        tokio::task::spawn_blocking(move || {
+            let edges = &pull.edges;
+            let held = edges
+                .store
+                .hold(&digest)
+                .and_then(|()| edges.links.hold(&registry, &repository, &digest));
+            match held {
+                Ok(()) => pull.memory.held.insert(digest, ()),
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+                Err(error) => tracing::warn!(%digest, %error, "pinned content could not be held"),
+            }
+        });
+    }
+}

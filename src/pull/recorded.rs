@@ -1,0 +1,171 @@
+//! A tag under `record`, and what is exempt: the client gets what the upstream says, as it says
+//! it; a new digest is written down after the reply.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::asking::Question;
+use super::refusal::{Reason, Refusal};
+use super::{ManifestReply, ManifestRequest, Pull, place};
+use crate::config::Credentials;
+use crate::ledger::StoredManifest;
+use crate::pin::{Content, PinKey};
+use crate::policy::judge::is_within;
+use crate::policy::{Decision, Reaction};
+
+impl Pull {
+    /// Answers for a recorded tag; while the upstream fails, with the last verified answer.
+    pub(super) async fn recorded(
+        self: &Arc<Self>,
+        request: ManifestRequest,
+        key: PinKey,
+    ) -> Result<ManifestReply, Refusal> {
+        let upstream = Arc::clone(&request.upstream);
+        let accept = request.accept.clone();
+        let is_private = upstream.config.credentials == Credentials::Client;
+        match self.relay(request, Some(&key)).await {
+            Err(refusal) if is_trouble(refusal.reason) && !is_private => {
+                let stale = self.last_verified(&key).await.filter(|manifest| {
+                    let kind = manifest.content.media_type.manifest_kind();
+                    accept.takes_indexes() || !kind.is_some_and(|kind| kind.is_index())
+                });
+                let Some(manifest) = stale else { return Err(refusal) };
+                let mut reply = ManifestReply::from(manifest);
+                reply.warnings = vec![format!(
+                    "immutag: the last verified answer, since the upstream fails: {}",
+                    refusal.message
+                )];
+                Ok(reply)
+            }
+            reply => reply,
+        }
+    }
+
+    /// Forwards the request as it came; `key` is the tag to observe, `None` for what is exempt.
+    pub(super) async fn relay(
+        self: &Arc<Self>,
+        request: ManifestRequest,
+        key: Option<&PinKey>,
+    ) -> Result<ManifestReply, Refusal> {
+        let credential = request.asker.credential_for(&request.upstream);
+        let question = Question {
+            upstream: Arc::clone(&request.upstream),
+            repository: request.repository.clone(),
+            reference: request.reference.clone(),
+            accept: request.accept_text.clone(),
+            credential,
+        };
+        if request.is_head
+            && let Some(reply) = self.relay_head(&question, &request, key).await?
+        {
+            return Ok(reply);
+        }
+        let fetched = self.get_manifest(&question).await?.ok_or_else(|| unknown(&question))?;
+        self.admit(&question);
+        let manifest = fetched.manifest;
+        if self.edges.ledger.is_revoked(&manifest.content.digest) {
+            return Err(Refusal::revoked(manifest.content.digest));
+        }
+        self.cache_relayed(&question, &manifest);
+        if let Some(key) = key {
+            self.asked(key)
+                .at_ms
+                .store(self.now_ms(), std::sync::atomic::Ordering::Relaxed);
+            if request.accept.takes_indexes() {
+                self.observe_later(key.clone(), manifest.content.clone());
+            }
+        }
+        Ok(manifest.into())
+    }
+
+    /// Relays a HEAD's claim; `None` if the answer has no digest, so that a GET must tell.
+    async fn relay_head(
+        &self,
+        question: &Question,
+        request: &ManifestRequest,
+        key: Option<&PinKey>,
+    ) -> Result<Option<ManifestReply>, Refusal> {
+        let answer = self.head_manifest(question).await?.ok_or_else(|| unknown(question))?;
+        self.admit(question);
+        let (Some(digest), Some(size_bytes)) = (answer.digest, answer.content_length) else {
+            return Ok(None);
+        };
+        if self.edges.ledger.is_revoked(&digest) {
+            return Err(Refusal::revoked(digest));
+        }
+        if let Some(key) = key.filter(|_| request.accept.takes_indexes()) {
+            let at = place(&request.upstream.name, &request.repository);
+            self.memory.claims.insert((at, digest), key.clone());
+        }
+        Ok(Some(ManifestReply {
+            digest: Some(digest),
+            media_type: answer.content_type,
+            size_bytes: Some(size_bytes),
+            bytes: None,
+            warnings: Vec::new(),
+        }))
+    }
+
+    /// Caches by digest what passed and verified: the client's next request is by that digest.
+    fn cache_relayed(&self, question: &Question, manifest: &StoredManifest) {
+        let digest = manifest.content.digest;
+        self.memory.manifests.insert(digest, manifest.clone());
+        let media_type = Some(manifest.content.media_type.clone());
+        self.link(&question.upstream.name, &question.repository, &digest, media_type);
+        let (store, bytes) = (Arc::clone(&self.edges.store), manifest.bytes.clone());
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.put(&digest, &bytes) {
+                tracing::debug!(%digest, %error, "a manifest was not cached");
+            }
+        });
+    }
+
+    /// Writes a recorded tag's digest down, after the reply.
+    pub(super) fn observe_later(self: &Arc<Self>, key: PinKey, content: Content) {
+        let pull = Arc::clone(self);
+        tokio::spawn(async move {
+            let rule = match pull.settings.load().policy.decide(&key) {
+                Decision::Ruled(rule) if rule.reaction == Reaction::Record => rule.name.clone(),
+                Decision::Unmatched => String::new(),
+                // The rules changed in between: not this path's tag any more.
+                Decision::Ruled(_) | Decision::Exempt => return,
+            };
+            pull.write_observed(&key, &rule, content).await;
+        });
+    }
+
+    async fn last_verified(&self, key: &PinKey) -> Option<StoredManifest> {
+        let limit = self.settings.load().stale_if_error;
+        // After a start nothing was asked yet; the time counts from the start then.
+        let started = u64::try_from(self.memory.started.as_millis()).unwrap_or(u64::MAX);
+        let asked = self.asked(key).at_ms.load(std::sync::atomic::Ordering::Relaxed);
+        if limit == Duration::ZERO || !is_within(asked.max(started), self.now_ms(), limit) {
+            return None;
+        }
+        let state = self.edges.ledger.state(key).await.ok()??;
+        let content = &state.standing()?.content;
+        if self.edges.ledger.is_revoked(&content.digest) {
+            return None;
+        }
+        match self.memory.manifests.get(&content.digest) {
+            Some(manifest) => Some(manifest),
+            None => self.load_stored(&content.digest, content.media_type.clone()).await,
+        }
+    }
+}
+
+/// Whether the upstream failed, rather than refused.
+fn is_trouble(reason: Reason) -> bool {
+    matches!(
+        reason,
+        Reason::UpstreamRateLimited | Reason::UpstreamTimeout | Reason::UpstreamUnavailable
+    )
+}
+
+fn unknown(question: &Question) -> Refusal {
+    let Question { upstream, repository, reference, .. } = question;
+    Refusal::new(
+        Reason::ManifestUnknown,
+        format!("{} has no {repository} {reference}", upstream.name),
+    )
+}

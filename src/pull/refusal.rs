@@ -1,0 +1,197 @@
+//! Refusals: values, not errors. How one looks to a client is the listener's matter.
+
+use std::time::Duration;
+
+use crate::ledger::{LedgerError, RETRY_AFTER};
+use crate::oci::Digest;
+use crate::pin::PinKey;
+use crate::upstream::UpstreamError;
+
+/// Why a request is refused. The name is what metrics, logs and bodies say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// An upstream resolves to an address that is not allowed.
+    AddressNotAllowed,
+    /// The upstream has no such blob.
+    BlobUnknown,
+    /// A conflict under `block`.
+    DigestChanged,
+    /// A person denied this digest everywhere.
+    DigestRevoked,
+    /// The digest's algorithm or form is not supported.
+    DigestUnsupported,
+    /// The ledger does not answer or cannot write.
+    LedgerUnavailable,
+    /// The upstream has no such manifest.
+    ManifestUnknown,
+    /// The repository's name is no name.
+    NameInvalid,
+    /// Too much at once.
+    Overloaded,
+    /// The pinned manifest is neither here nor at the upstream.
+    PinnedContentGone,
+    /// This listener does not offer that.
+    ReadOnly,
+    /// The token realm is not one of the upstream's.
+    RealmNotAllowed,
+    /// The upstream redirects to where it must not.
+    RedirectNotAllowed,
+    /// The reference is neither tag nor digest.
+    ReferenceInvalid,
+    /// The upstream wants other credentials.
+    UpstreamAuth,
+    /// What the upstream sent does not hash to what was asked for, or to what it says.
+    UpstreamDigestMismatch,
+    /// The upstream's answer breaks the rules.
+    UpstreamInvalid,
+    /// The upstream limits our rate.
+    UpstreamRateLimited,
+    /// The upstream took too long.
+    UpstreamTimeout,
+    /// The upstream's answer is too large.
+    UpstreamTooLarge,
+    /// The upstream failed.
+    UpstreamUnavailable,
+    /// The registry is not configured.
+    UpstreamUnknown,
+}
+
+impl Reason {
+    /// The name on the wire, in metrics and in logs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AddressNotAllowed => "ADDRESS_NOT_ALLOWED",
+            Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::DigestChanged => "DIGEST_CHANGED",
+            Self::DigestRevoked => "DIGEST_REVOKED",
+            Self::DigestUnsupported => "DIGEST_UNSUPPORTED",
+            Self::LedgerUnavailable => "LEDGER_UNAVAILABLE",
+            Self::ManifestUnknown => "MANIFEST_UNKNOWN",
+            Self::NameInvalid => "NAME_INVALID",
+            Self::Overloaded => "OVERLOADED",
+            Self::PinnedContentGone => "PINNED_CONTENT_GONE",
+            Self::ReadOnly => "READ_ONLY",
+            Self::RealmNotAllowed => "REALM_NOT_ALLOWED",
+            Self::RedirectNotAllowed => "REDIRECT_NOT_ALLOWED",
+            Self::ReferenceInvalid => "REFERENCE_INVALID",
+            Self::UpstreamAuth => "UPSTREAM_AUTH",
+            Self::UpstreamDigestMismatch => "UPSTREAM_DIGEST_MISMATCH",
+            Self::UpstreamInvalid => "UPSTREAM_INVALID",
+            Self::UpstreamRateLimited => "UPSTREAM_RATE_LIMITED",
+            Self::UpstreamTimeout => "UPSTREAM_TIMEOUT",
+            Self::UpstreamTooLarge => "UPSTREAM_TOO_LARGE",
+            Self::UpstreamUnavailable => "UPSTREAM_UNAVAILABLE",
+            Self::UpstreamUnknown => "UPSTREAM_UNKNOWN",
+        }
+    }
+
+    /// Whether the refusal is ours, not the upstream's trouble: on a mirror listener a covered
+    /// tag is then refused in the form that no client gets round.
+    pub const fn is_ours(self) -> bool {
+        matches!(
+            self,
+            Self::DigestChanged
+                | Self::DigestRevoked
+                | Self::LedgerUnavailable
+                | Self::Overloaded
+                | Self::PinnedContentGone
+        )
+    }
+}
+
+/// A refusal, before it has the form of its listener.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Why.
+    pub reason: Reason,
+    /// What happened and what to do next, in words for the person who pulls.
+    pub message: String,
+    /// A finer reason, as the table of the upstream's sins names it.
+    pub sub_reason: Option<&'static str>,
+    /// The covered tag, if it is one.
+    pub key: Option<PinKey>,
+    /// The pinned digest.
+    pub pinned: Option<Digest>,
+    /// The digest that the upstream answered.
+    pub observed: Option<Digest>,
+    /// The command that ends it, or where to look.
+    pub help: String,
+    /// When to try again.
+    pub retry_after: Option<Duration>,
+    /// Whether the upstream said 403 rather than 401.
+    pub is_forbidden: bool,
+}
+
+impl Refusal {
+    /// A refusal with words.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        Self {
+            reason,
+            message: message.into(),
+            sub_reason: None,
+            key: None,
+            pinned: None,
+            observed: None,
+            help: String::new(),
+            retry_after: None,
+            is_forbidden: false,
+        }
+    }
+
+    /// The same refusal, of a covered tag.
+    #[must_use]
+    pub fn of(mut self, key: &PinKey) -> Self {
+        self.key = Some(key.clone());
+        self
+    }
+
+    /// The upstream's answer broke the rule named `sub_reason`.
+    pub fn invalid(sub_reason: &'static str, message: impl Into<String>) -> Self {
+        Self { sub_reason: Some(sub_reason), ..Self::new(Reason::UpstreamInvalid, message) }
+    }
+
+    /// A digest that a person denied.
+    pub fn revoked(digest: Digest) -> Self {
+        Self {
+            observed: Some(digest),
+            help: format!("to take the revocation back: immutag ledger revoke {digest} --undo"),
+            ..Self::new(Reason::DigestRevoked, format!("{digest} was revoked by the operator"))
+        }
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self {
+            help: "see the log of immutag and its /readyz".into(),
+            retry_after: Some(RETRY_AFTER),
+            ..Self::new(
+                Reason::LedgerUnavailable,
+                format!("the ledger cannot vouch for this tag: {error}"),
+            )
+        }
+    }
+}
+
+impl From<UpstreamError> for Refusal {
+    fn from(error: UpstreamError) -> Self {
+        let reason = match &error {
+            UpstreamError::AddressNotAllowed { .. } => Reason::AddressNotAllowed,
+            UpstreamError::Authentication { .. } => Reason::UpstreamAuth,
+            UpstreamError::Invalid { .. } => Reason::UpstreamInvalid,
+            UpstreamError::RateLimited { .. } => Reason::UpstreamRateLimited,
+            UpstreamError::RealmNotAllowed { .. } => Reason::RealmNotAllowed,
+            UpstreamError::RedirectNotAllowed { .. } => Reason::RedirectNotAllowed,
+            UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+            UpstreamError::TooLarge { .. } => Reason::UpstreamTooLarge,
+            UpstreamError::Tls { .. } | UpstreamError::Unavailable { .. } => {
+                Reason::UpstreamUnavailable
+            }
+        };
+        Self {
+            retry_after: error.retry_after(),
+            is_forbidden: matches!(error, UpstreamError::Authentication { status: 403 }),
+            ..Self::new(reason, error.to_string())
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Writing down what was judged, and telling it: one log line, one count.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::covered::Asked;
+use super::refusal::{Reason, Refusal};
+use super::sight::Target;
+use super::Pull;
+use crate::event::{Draft, EventKind};
+use crate::ledger::{Outcome, StoredManifest};
+use crate::pin::{Content, PinKey, Provenance, TagState};
+use crate::policy::judge::is_young;
+use crate::policy::{Reaction, Rule, Verdict};
+
+impl Pull {
+    /// Writes the event that a judgement asks for. COMMIT POINT: what this returns as written is
+    /// durable, with the manifest's bytes; a crash before it leaves nothing, and nothing of the
+    /// observation was served.
+    pub(super) async fn write_judged(
+        &self,
+        target: &Target,
+        asked: &Asked,
+        state: &TagState,
+        observed: &StoredManifest,
+        kind: EventKind,
+    ) -> Result<Outcome, Refusal> {
+        let pin = state.standing();
+        let provenance = match kind {
+            EventKind::Accepted => Some(Provenance::Approved),
+            EventKind::Pinned => Some(Provenance::FirstSeen),
+            EventKind::Extended | EventKind::Followed => pin.map(|pin| pin.provenance),
+            _ => None,
+        };
+        let repeats = asked.repeats.swap(0, Ordering::Relaxed);
+        let draft = Draft {
+            pinned: pin.map(|pin| pin.content.digest),
+            observed: Some(observed.content.clone()),
+            provenance,
+            rule: target.rule.name.clone(),
+            why: self.remark(kind, state),
+            count: if kind == EventKind::Repeated { repeats + 1 } else { 0 },
+            ..Draft::new(kind, Some(target.key.clone()))
+        };
+        let outcome = self
+            .edges
+            .ledger
+            .append(draft.clone(), state.sequence, Some(observed.clone()))
+            .await?;
+        if let Outcome::Written(_) = &outcome {
+            asked.linked.store(false, Ordering::Relaxed);
+            self.tell(&draft, Some(target.rule.reaction));
+            self.remember_seen(target, observed);
+        }
+        Ok(outcome)
+    }
+
+    /// What stands beside an event for whoever reads the history.
+    fn remark(&self, kind: EventKind, state: &TagState) -> String {
+        let young =
+            state.pin.as_ref().is_some_and(|pin| is_young(pin, self.edges.clock.wall_ms()));
+        let is_conflict =
+            matches!(kind, EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack);
+        if young && is_conflict {
+            return "the pin is younger than 72 h: it may itself be the hostile one".to_owned();
+        }
+        String::new()
+    }
+
+    fn remember_seen(&self, target: &Target, observed: &StoredManifest) {
+        let Target { upstream, key, .. } = target;
+        let media_type = Some(observed.content.media_type.clone());
+        let digest = observed.content.digest;
+        self.memory.manifests.insert(digest, observed.clone());
+        self.link(&upstream.name, &key.repository, &digest, media_type);
+    }
+
+    /// Writes down that the upstream deleted a pinned tag.
+    pub(super) async fn write_deleted(
+        &self,
+        target: &Target,
+        state: &TagState,
+        kind: EventKind,
+    ) -> Result<Outcome, Refusal> {
+        let draft = Draft {
+            pinned: state.pin.as_ref().map(|pin| pin.content.digest),
+            rule: target.rule.name.clone(),
+            ..Draft::new(kind, Some(target.key.clone()))
+        };
+        let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
+        if let Outcome::Written(_) = &outcome {
+            self.tell(&draft, Some(target.rule.reaction));
+        }
+        Ok(outcome)
+    }
+
+    /// Writes down, once per tag and hour, that the upstream's answer broke a rule. Best effort:
+    /// nothing is served by it.
+    pub(super) async fn write_invalid(
+        &self,
+        target: &Target,
+        state: &TagState,
+        refusal: &Refusal,
+    ) {
+        let told = matches!(
+            refusal.reason,
+            Reason::UpstreamDigestMismatch | Reason::UpstreamInvalid | Reason::UpstreamTooLarge
+        );
+        if !told || self.memory.invalid.contains_key(&target.key) {
+            return;
+        }
+        self.memory.invalid.insert(target.key.clone(), ());
+        let draft = Draft {
+            pinned: state.pin.as_ref().map(|pin| pin.content.digest),
+            rule: target.rule.name.clone(),
+            why: format!("{}: {}", refusal.reason.name(), refusal.message),
+            ..Draft::new(EventKind::Invalid, Some(target.key.clone()))
+        };
+        match self.edges.ledger.append(draft.clone(), state.sequence, None).await {
+            Ok(Outcome::Written(_)) => self.tell(&draft, Some(target.rule.reaction)),
+            Ok(Outcome::Raced(_)) => {}
+            Err(error) => {
+                let key = &target.key;
+                tracing::error!(%key, %error, "an invalid answer could not be written down");
+            }
+        }
+    }
+
+    /// A rule turned stricter: what was last verified and served becomes the pin.
+    pub(super) async fn promote(
+        &self,
+        key: &PinKey,
+        rule: &Rule,
+        mut state: Arc<TagState>,
+    ) -> Result<Arc<TagState>, Refusal> {
+        while state.pin.is_none() {
+            let Some(recorded) = &state.recorded else { break };
+            let content = recorded.content.clone();
+            let draft = Draft {
+                pinned: Some(content.digest),
+                observed: Some(content.clone()),
+                provenance: Some(Provenance::FirstSeen),
+                rule: rule.name.clone(),
+                why: "last verified and served before the rule turned stricter".to_owned(),
+                ..Draft::new(EventKind::Pinned, Some(key.clone()))
+            };
+            let bytes = self.load_stored(&content.digest, content.media_type).await;
+            let outcome =
+                self.edges.ledger.append(draft.clone(), state.sequence, bytes).await?;
+            state = match outcome {
+                Outcome::Written(state) => {
+                    self.tell(&draft, Some(rule.reaction));
+                    state
+                }
+                Outcome::Raced(state) => state,
+            };
+        }
+        Ok(state)
+    }
+
+    /// A new digest at a tag under `record`.
+    pub(super) async fn write_observed(&self, key: &PinKey, rule: &str, content: Content) {
+        let state = match self.edges.ledger.state(key).await {
+            Ok(state) => state.unwrap_or_default(),
+            Err(error) => {
+                tracing::warn!(%key, %error, "a new digest could not be compared");
+                return;
+            }
+        };
+        let is_known = state.pin.is_none()
+            && state.recorded.as_ref().is_some_and(|last| last.content == content);
+        if is_known {
+            return;
+        }
+        let again = state.seen(&content.digest).is_some();
+        let draft = Draft {
+            pinned: state.standing().map(|last| last.content.digest),
+            observed: Some(content),
+            rule: rule.to_owned(),
+            why: if again { "seen before".to_owned() } else { String::new() },
+            ..Draft::new(EventKind::Observed, Some(key.clone()))
+        };
+        match self.edges.ledger.append(draft.clone(), state.sequence, None).await {
+            Ok(Outcome::Written(_)) => self.tell(&draft, Some(Reaction::Record)),
+            // Another request wrote what it saw at the same time: that is as good.
+            Ok(Outcome::Raced(_)) => {}
+            Err(error) => tracing::warn!(%key, %error, "a new digest could not be written down"),
+        }
+    }
+
+    pub(super) fn count_verdict(&self, verdict: Verdict, reaction: Reaction) {
+        let labels = [verdict.name(), reaction.name()];
+        self.edges.metrics.verdicts.with_label_values(&labels).inc();
+    }
+
+    pub(super) fn tell_trouble(&self, target: &Target, refusal: &Refusal) {
+        let Target { key, upstream, .. } = target;
+        tracing::warn!(
+            upstream = %upstream.name,
+            repository = %key.repository,
+            tag = %key.tag,
+            reason = refusal.reason.name(),
+            sub_reason = refusal.sub_reason,
+            why = %refusal.message,
+            "the upstream could not be compared with the ledger"
+        );
+    }
+
+    /// Counts and logs an event that is durable.
+    fn tell(&self, draft: &Draft, reaction: Option<Reaction>) {
+        let metrics = &self.edges.metrics;
+        metrics.events.with_label_values(&[draft.kind.name()]).inc();
+        let Some(key) = &draft.key else { return };
+        let reaction = reaction.map_or("", Reaction::name);
+        let is_conflict =
+            matches!(draft.kind, EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack);
+        if is_conflict {
+            metrics.conflicts.with_label_values(&[reaction]).inc();
+        }
+        let text = |digest: Option<crate::oci::Digest>| digest.map(|digest| digest.to_string());
+        let observed = draft.observed.as_ref().map(|content| content.digest);
+        macro_rules! line {
+            ($level:ident, $words:literal) => {
+                tracing::$level!(
+                    event = draft.kind.name(),
+                    upstream = %key.registry,
+                    repository = %key.repository,
+                    tag = %key.tag,
+                    pinned = text(draft.pinned),
+                    observed = text(observed),
+                    reaction,
+                    rule = draft.rule,
+                    why = draft.why,
+                    $words
+                )
+            };
+        }
+        match draft.kind {
+            _ if is_conflict => line!(error, "a tag moved: the upstream answers another digest"),
+            EventKind::Pinned => line!(info, "first sight: pinned"),
+            EventKind::Observed => line!(info, "a recorded tag has a new digest"),
+            EventKind::Followed => line!(warn, "the pin followed the upstream, by rule"),
+            EventKind::Accepted => line!(warn, "the new digest stood long enough: it is the pin"),
+            EventKind::Deleted => line!(warn, "the upstream says that a pinned tag is gone"),
+            EventKind::Healed => line!(warn, "the upstream is back at the pin"),
+            EventKind::Extended => line!(info, "the index gained platforms within settle"),
+            EventKind::Downgraded => line!(info, "the upstream answered a child of the pin"),
+            EventKind::Invalid => line!(warn, "the upstream's answer broke a rule"),
+            _ => line!(warn, "the ledger took an event"),
+        }
+    }
+}

@@ -185,10 +185,16 @@ fn decide_kind(
         (None, None) if is_image => ManifestKind::OciManifest,
         (None, None) => return Err(ManifestError::MissesField { field: "mediaType" }),
     };
-    if if kind.is_index() { is_image } else { present.manifests } {
-        return Err(ManifestError::ContradictsKind);
+    let (field, is_there, contradicts) = if kind.is_index() {
+        ("manifests", present.manifests, is_image)
+    } else {
+        ("layers", present.layers, present.manifests)
+    };
+    match (contradicts, is_there) {
+        (true, _) => Err(ManifestError::ContradictsKind),
+        (false, true) => Ok(kind),
+        (false, false) => Err(ManifestError::MissesField { field }),
     }
-    Ok(kind)
 }
 
 /// By the exact text: Go clients compare so.

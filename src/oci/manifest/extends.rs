@@ -83,3 +83,6 @@ fn is_canonical(platform: &Platform, pair: &Pair) -> bool {
     let plain = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'));
     (&platform.os, &platform.architecture) == (&pair.0, &pair.1) && plain(&pair.0) && plain(&pair.1)
 }
+
+#[cfg(test)]
+mod tests;

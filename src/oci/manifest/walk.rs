@@ -24,6 +24,11 @@ pub(super) fn walk(text: &str) -> Result<Present, ManifestError> {
     if text.is_empty() {
         return Err(ManifestError::IsEmpty);
     }
+    if !text.trim_start_matches([' ', '\t', '\r', '\n']).starts_with('{') {
+        return Err(ManifestError::BreaksJson {
+            detail: "it does not begin with an object".into(),
+        });
+    }
     let mut state = State::default();
     let mut json = serde_json::Deserializer::from_str(text);
     let outcome = Value { state: &mut state, level: Level::Top }

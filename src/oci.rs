@@ -9,10 +9,14 @@ pub mod error_code;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
+pub mod range;
+pub mod reference;
 
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, ComputedDigest, Digest, Hasher};
 pub use error_code::{Envelope, ErrorCode};
-pub use manifest::ManifestKind;
-pub use media_type::MediaType;
+pub use manifest::{CANONICAL_ACCEPT, MANIFEST_LIMIT, Manifest, ManifestError, ManifestKind};
+pub use media_type::{Accept, MediaType, Representation};
 pub use name::{NameError, Registry, Repository, Tag};
+pub use range::RangeRequest;
+pub use reference::{ManifestReference, Reference, ReferenceError};

@@ -16,18 +16,30 @@ pub struct Descriptor {
     pub size_bytes: u64,
     /// The platform, in an index.
     pub platform: Option<Platform>,
-    /// Whether it is an attestation in an index (BuildKit's
-    /// `vnd.docker.reference.type: attestation-manifest`).
+    /// Whether it says that it is an attestation in an index (BuildKit's
+    /// `vnd.docker.reference.type: attestation-manifest`). An honest one is for
+    /// [an unknown platform](Platform::is_unknown), too.
     pub is_attestation: bool,
 }
 
 /// The platform of an index's child.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Platform {
     /// `GOARCH`.
     pub architecture: String,
     /// `GOOS`.
     pub os: String,
+    /// `os.features`, empty if none.
+    pub os_features: Vec<String>,
+    /// `os.version`, empty if none: it tells Windows' children apart.
+    pub os_version: String,
     /// The variant, empty if none.
     pub variant: String,
+}
+
+impl Platform {
+    /// Whether it is `unknown/unknown`, which no client runs: BuildKit's mark of an attestation.
+    pub fn is_unknown(&self) -> bool {
+        self.os == "unknown" && self.architecture == "unknown"
+    }
 }

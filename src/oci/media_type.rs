@@ -2,6 +2,10 @@
 //!
 //! Source: OCI image-spec, media-types.md; RFC 9110, section 8.3.1.
 
+mod accept;
+
+pub use accept::{Accept, Representation};
+
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;

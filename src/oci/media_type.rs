@@ -30,6 +30,11 @@ impl MediaType {
         &self.0
     }
 
+    /// `application/octet-stream`: content of which nothing is known.
+    pub fn octet_stream() -> Self {
+        Self("application/octet-stream".into())
+    }
+
     /// The kind of manifest that this media type names, if it is one that a tag may be pinned to.
     pub fn manifest_kind(&self) -> Option<ManifestKind> {
         ManifestKind::ALL.into_iter().find(|kind| kind.as_str() == &*self.0)

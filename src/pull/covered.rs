@@ -215,9 +215,8 @@ impl Pull {
         request: &ManifestRequest,
         manifest: StoredManifest,
     ) -> Result<ManifestReply, Refusal> {
-        let is_index =
-            manifest.content.media_type.manifest_kind().is_some_and(|kind| kind.is_index());
-        if !is_index || request.accept.takes_indexes() {
+        let kind = manifest.content.media_type.manifest_kind();
+        if kind.is_none_or(|kind| request.accept.takes(kind)) {
             return Ok(manifest.into());
         }
         let index = Manifest::parse(&manifest.bytes, Some(&manifest.content.media_type))

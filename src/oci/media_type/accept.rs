@@ -54,18 +54,29 @@ impl Accept {
     /// A child is given only to a client that lists manifests and that cannot take an index: it
     /// lists neither kind of index nor a wildcard, or it excludes the pinned kind by `q=0`.
     pub fn negotiate(&self, pinned: &Manifest) -> Representation {
+        if self.takes(pinned.kind) {
+            Representation::Canonical
+        } else {
+            Representation::LinuxAmd64Child
+        }
+    }
+
+    /// Whether a client that sent this gets a manifest of `kind` as it is: see
+    /// [`Accept::negotiate`].
+    pub fn takes(&self, kind: ManifestKind) -> bool {
         let lists = |index: bool| {
             ManifestKind::ALL
                 .into_iter()
                 .any(|kind| kind.is_index() == index && self.listed.contains(kind))
         };
-        let excludes = self.excluded.contains(pinned.kind) && !self.listed.contains(pinned.kind);
+        let excludes = self.excluded.contains(kind) && !self.listed.contains(kind);
         let takes_index = !excludes && (self.any || lists(true));
-        if pinned.kind.is_index() && lists(false) && !takes_index {
-            Representation::LinuxAmd64Child
-        } else {
-            Representation::Canonical
-        }
+        !kind.is_index() || !lists(false) || takes_index
+    }
+
+    /// Whether a client that sent this gets an index as it is.
+    pub fn takes_indexes(&self) -> bool {
+        self.takes(ManifestKind::OciIndex) && self.takes(ManifestKind::DockerList)
     }
 }
 

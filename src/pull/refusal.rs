@@ -176,20 +176,25 @@ impl From<LedgerError> for Refusal {
 impl From<UpstreamError> for Refusal {
     fn from(error: UpstreamError) -> Self {
         let reason = match &error {
-            UpstreamError::AddressNotAllowed { .. } => Reason::AddressNotAllowed,
+            UpstreamError::AddressNotAllowed => Reason::AddressNotAllowed,
             UpstreamError::Authentication { .. } => Reason::UpstreamAuth,
-            UpstreamError::Invalid { .. } => Reason::UpstreamInvalid,
+            UpstreamError::Invalid(_) => Reason::UpstreamInvalid,
             UpstreamError::RateLimited { .. } => Reason::UpstreamRateLimited,
-            UpstreamError::RealmNotAllowed { .. } => Reason::RealmNotAllowed,
-            UpstreamError::RedirectNotAllowed { .. } => Reason::RedirectNotAllowed,
-            UpstreamError::Timeout { .. } => Reason::UpstreamTimeout,
+            UpstreamError::RealmNotAllowed => Reason::RealmNotAllowed,
+            UpstreamError::RedirectNotAllowed => Reason::RedirectNotAllowed,
+            UpstreamError::Timeout => Reason::UpstreamTimeout,
             UpstreamError::TooLarge { .. } => Reason::UpstreamTooLarge,
-            UpstreamError::Tls { .. } | UpstreamError::Unavailable { .. } => {
+            UpstreamError::Tls(_) | UpstreamError::Unavailable { .. } => {
                 Reason::UpstreamUnavailable
             }
         };
         Self {
-            retry_after: error.retry_after(),
+            retry_after: match &error {
+                UpstreamError::RateLimited { retry_after } => Some(*retry_after),
+                UpstreamError::Unavailable { retry_after, .. } => *retry_after,
+                _ => None,
+            },
+            sub_reason: matches!(error, UpstreamError::Tls(_)).then_some("TLS"),
             is_forbidden: matches!(error, UpstreamError::Authentication { status: 403 }),
             ..Self::new(reason, error.to_string())
         }

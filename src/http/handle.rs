@@ -1,0 +1,363 @@
+//! One request on a registry listener, from its head to its answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response};
+
+use super::answer;
+use super::body::Body;
+use super::links::{next_page, upstream_query};
+use super::route::{Resource, Route, RouteError, route};
+use super::tombstone::Tombstone;
+use crate::config::{Credentials, ListenerConfig, ListenerKind};
+use crate::oci::{Accept, Digest, ManifestReference, Registry as Name, Repository};
+use crate::pull::{
+    Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal,
+};
+use crate::upstream::{ClientCredential, Upstream};
+
+/// A registry listener's service.
+pub struct Registry {
+    pull: Arc<Pull>,
+    config: ListenerConfig,
+    /// Tombstones by their digest, and by the digest of the blob that must never be had.
+    tombstones: moka::sync::Cache<Digest, Tombstone>,
+    /// Hosts that nobody configured, told once each.
+    told: moka::sync::Cache<String, ()>,
+    next_request: AtomicU64,
+    run: u32,
+}
+
+/// What a request asks for, located.
+struct Located {
+    upstream: Arc<Upstream>,
+    repository: Repository,
+    asker: Asker,
+    /// The registry as `ns` gave it, to be echoed.
+    ns: Option<Name>,
+}
+
+impl Registry {
+    /// A listener's service.
+    pub fn new(pull: Arc<Pull>, config: ListenerConfig) -> Self {
+        Self {
+            pull,
+            config,
+            tombstones: moka::sync::Cache::builder()
+                .max_capacity(20_000)
+                .time_to_live(Duration::from_hours(24))
+                .build(),
+            told: moka::sync::Cache::new(1000),
+            next_request: AtomicU64::new(0),
+            run: std::process::id(),
+        }
+    }
+
+    /// Answers a request.
+    pub async fn call(&self, request: Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let begun = Instant::now();
+        let method = request.method().clone();
+        let is_head = method == Method::HEAD;
+        let path = request.uri().path().to_owned();
+        let answered = self.answer(&request, peer).await;
+        let mut response = match answered {
+            Ok(response) => response,
+            Err(refusal) => self.refuse(&refusal, is_head, &path, peer),
+        };
+        if has_body(&request) {
+            // The rest of the body is not read: the connection cannot be used again.
+            let close = HeaderValue::from_static("close");
+            response.headers_mut().insert(header::CONNECTION, close);
+        }
+        self.count(&method, &response, begun);
+        tracing::debug!(listener = self.config.kind.name(), %method, path,
+            status = response.status().as_u16(), "answered");
+        response
+    }
+
+    fn count(&self, method: &Method, response: &Response<Body>, begun: Instant) {
+        let metrics = &self.pull.edges().metrics;
+        let listener = self.config.kind.name();
+        let method = match *method {
+            Method::GET => "GET",
+            Method::HEAD => "HEAD",
+            _ => "other",
+        };
+        let labels = [listener, method, response.status().as_str()];
+        metrics.requests.with_label_values(&labels).inc();
+        let seconds = begun.elapsed().as_secs_f64();
+        metrics.request_seconds.with_label_values(&[listener]).observe(seconds);
+    }
+
+    async fn answer(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Result<Response<Body>, Refusal> {
+        check_head(request)?;
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let route = route(self.config.kind, path, query).map_err(|error| self.unrouted(error))?;
+        let is_head = match *request.method() {
+            Method::GET => false,
+            Method::HEAD => true,
+            _ => return Err(read_only()),
+        };
+        let Route::Resource { registry, repository, resource, by_ns, query } = route else {
+            return Ok(answer::ping(self.wants_credentials(request)));
+        };
+        let name = registry.unwrap_or_else(|| self.config.default_upstream.clone());
+        let located = self.locate(request, peer, name, &repository, by_ns)?;
+        let ns = located.ns.clone();
+        let mut response = match resource {
+            Resource::Manifest(text) => self.manifest(request, located, &text, is_head).await?,
+            Resource::Blob(text) => self.blob(request, located, &text, is_head).await?,
+            Resource::Tags => self.list(located, None, path, &query).await?,
+            Resource::Referrers(text) => {
+                let digest = parse_digest(&text)?;
+                self.list(located, Some(digest), path, &query).await?
+            }
+            Resource::Upload => return Err(read_only()),
+        };
+        if let Some(value) = ns.and_then(|ns| HeaderValue::from_str(ns.as_str()).ok()) {
+            response.headers_mut().insert("oci-namespace", value);
+        }
+        Ok(response)
+    }
+
+    fn locate(
+        &self,
+        request: &Request<Incoming>,
+        peer: SocketAddr,
+        name: Name,
+        repository: &str,
+        by_ns: bool,
+    ) -> Result<Located, Refusal> {
+        let upstream = self.pull.settings().upstreams.locate(&name);
+        let upstream = upstream.ok_or_else(|| self.unknown(name.as_str()))?;
+        let repository = name
+            .repository(repository)
+            .map_err(|error| Refusal::new(Reason::NameInvalid, error.to_string()))?;
+        // On a mirror a client may send credentials meant for the real registry: dropped.
+        let credential = (self.config.kind == ListenerKind::Direct)
+            .then(|| request.headers().get(header::AUTHORIZATION))
+            .flatten()
+            .and_then(|value| value.to_str().ok())
+            .and_then(ClientCredential::from_header);
+        let asker = Asker { listener: self.config.kind, client: peer.ip(), credential };
+        Ok(Located { upstream, repository, asker, ns: by_ns.then_some(name) })
+    }
+
+    async fn manifest(
+        &self,
+        request: &Request<Incoming>,
+        located: Located,
+        text: &str,
+        is_head: bool,
+    ) -> Result<Response<Body>, Refusal> {
+        let reference: ManifestReference = text.parse().map_err(bad_reference)?;
+        if let ManifestReference::Digest(digest) = &reference
+            && let Some(tombstone) = self.tombstones.get(digest)
+            && tombstone.digest == *digest
+        {
+            return Ok(answer::block(&tombstone, is_head));
+        }
+        let accepts = request.headers().get_all(header::ACCEPT);
+        let lines: Vec<_> = accepts.iter().filter_map(|line| line.to_str().ok()).collect();
+        let reply = self
+            .pull
+            .manifest(ManifestRequest {
+                upstream: located.upstream,
+                repository: located.repository,
+                reference,
+                is_head,
+                accept: Accept::parse(accepts.iter()),
+                accept_text: Some(lines.join(", ")).filter(|text| !text.is_empty()),
+                asker: located.asker,
+            })
+            .await?;
+        Ok(answer::manifest(reply))
+    }
+
+    async fn blob(
+        &self,
+        request: &Request<Incoming>,
+        located: Located,
+        text: &str,
+        is_head: bool,
+    ) -> Result<Response<Body>, Refusal> {
+        let digest = parse_digest(text)?;
+        if self.tombstones.contains_key(&digest) {
+            return Err(Refusal::new(Reason::BlobUnknown, "a blocked tag has no blobs"));
+        }
+        let range = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
+        let reply = self
+            .pull
+            .blob(BlobRequest {
+                upstream: located.upstream,
+                repository: located.repository,
+                digest,
+                is_head,
+                range: range.filter(|_| !is_head).map(str::to_owned),
+                asker: located.asker,
+            })
+            .await?;
+        Ok(answer::blob(reply, is_head, self.pull.edges().metrics.sent_bytes.clone()))
+    }
+
+    async fn list(
+        &self,
+        located: Located,
+        referrers_of: Option<Digest>,
+        path: &str,
+        query: &str,
+    ) -> Result<Response<Body>, Refusal> {
+        let query = upstream_query(query)
+            .ok_or_else(|| Refusal::new(Reason::NameInvalid, "the query is not valid"))?;
+        let Located { upstream, repository, asker, ns } = located;
+        let origin = upstream.config.url.clone();
+        let asked = query.clone();
+        let request = ListRequest { upstream, repository, referrers_of, query, asker };
+        let mut reply = self.pull.list(request).await?;
+        let ns = ns.as_ref().map(Name::as_str);
+        let link = reply.link.take();
+        let link = link.and_then(|link| next_page(&link, &origin, path, &asked, ns));
+        Ok(answer::list(reply, link))
+    }
+
+    /// The form that the listener needs, one log line and one count.
+    fn refuse(
+        &self,
+        refusal: &Refusal,
+        is_head: bool,
+        path: &str,
+        peer: SocketAddr,
+    ) -> Response<Body> {
+        let number = self.next_request.fetch_add(1, Ordering::Relaxed);
+        let request_id = format!("{:x}-{number:x}", self.run);
+        let is_mirror = self.config.kind == ListenerKind::Mirror;
+        let is_covered = refusal.key.is_some() || refusal.reason == Reason::DigestRevoked;
+        let blocks = is_mirror && is_covered && refusal.reason.is_ours();
+        self.tell(refusal, &request_id, path, peer);
+        if blocks {
+            let tombstone = Tombstone::of(refusal);
+            let response = answer::block(&tombstone, is_head);
+            self.tombstones.insert(tombstone.blob, tombstone.clone());
+            self.tombstones.insert(tombstone.digest, tombstone);
+            return response;
+        }
+        if is_mirror && is_covered && refusal.reason != Reason::ManifestUnknown {
+            self.pull.edges().metrics.possible_bypass.inc();
+        }
+        let mut response = answer::refuse(refusal, &request_id);
+        if refusal.reason == Reason::UpstreamAuth && !is_mirror && !refusal.is_forbidden {
+            answer::add_challenge(&mut response);
+        }
+        response
+    }
+
+    fn tell(&self, refusal: &Refusal, request_id: &str, path: &str, peer: SocketAddr) {
+        let reason = refusal.reason;
+        if matches!(reason, Reason::BlobUnknown | Reason::ManifestUnknown) {
+            // The upstream's own answer, passed on.
+            tracing::debug!(request_id, reason = reason.name(), path, "not found");
+            return;
+        }
+        self.pull.edges().metrics.refusals.with_label_values(&[reason.name()]).inc();
+        let path: String = path.chars().take(300).collect();
+        tracing::warn!(
+            request_id,
+            reason = reason.name(),
+            sub_reason = refusal.sub_reason,
+            listener = self.config.kind.name(),
+            client = %peer.ip(),
+            path = ?path,
+            pinned = refusal.pinned.map(|digest| digest.to_string()),
+            observed = refusal.observed.map(|digest| digest.to_string()),
+            message = refusal.message,
+            "refused"
+        );
+    }
+
+    fn unrouted(&self, error: RouteError) -> Refusal {
+        match error {
+            RouteError::Escapes => Refusal::new(Reason::NameInvalid, error.to_string()),
+            RouteError::NotFound => Refusal {
+                help: "registry paths begin with /v2/".into(),
+                ..Refusal::new(Reason::UpstreamUnknown, error.to_string())
+            },
+            RouteError::UnknownRegistry(name) => self.unknown(&name),
+        }
+    }
+
+    /// Tells, once per host, what to write into the configuration.
+    fn unknown(&self, name: &str) -> Refusal {
+        if !self.told.contains_key(name) {
+            self.told.insert(name.to_owned(), ());
+            tracing::warn!(
+                registry = ?name,
+                "no upstream of this name is known; to add it: [upstream.\"{}\"] url = \"https://{}\"",
+                name.escape_debug(),
+                name.escape_debug()
+            );
+        }
+        Refusal {
+            help: format!("add [upstream.{name:?}] to the configuration of immutag"),
+            ..Refusal::new(
+                Reason::UpstreamUnknown,
+                format!("the registry {name:?} is not configured"),
+            )
+        }
+    }
+
+    /// Whether `/v2/` must challenge, so that clients with credentials send them.
+    fn wants_credentials(&self, request: &Request<Incoming>) -> bool {
+        self.config.kind == ListenerKind::Direct
+            && !request.headers().contains_key(header::AUTHORIZATION)
+            && self.pull.settings().upstreams.any_takes(&Credentials::Client)
+    }
+}
+
+/// What hyper lets pass and no registry client sends.
+fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
+    let uri = request.uri();
+    let hosts = request.headers().get_all(header::HOST).iter().count();
+    let needs_host = request.version() != hyper::Version::HTTP_10;
+    if uri.authority().is_some() || request.method() == Method::CONNECT {
+        return Err(Refusal::new(Reason::NameInvalid, "the request target must be a path"));
+    }
+    if hosts > 1 || (needs_host && hosts == 0) {
+        return Err(Refusal::new(Reason::NameInvalid, "the request must have one Host"));
+    }
+    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
+    if reading && has_body(request) {
+        return Err(Refusal::new(Reason::NameInvalid, "the request must not have a body"));
+    }
+    Ok(())
+}
+
+fn has_body(request: &Request<Incoming>) -> bool {
+    !hyper::body::Body::is_end_stream(request.body())
+        || request.headers().contains_key(header::TRANSFER_ENCODING)
+}
+
+fn read_only() -> Refusal {
+    Refusal::new(Reason::ReadOnly, "this listener is read-only; push to the registry itself")
+}
+
+fn parse_digest(text: &str) -> Result<Digest, Refusal> {
+    text.parse::<Digest>()
+        .map_err(|error| Refusal::new(Reason::DigestUnsupported, error.to_string()))
+}
+
+fn bad_reference(error: crate::oci::ReferenceError) -> Refusal {
+    let reason = match &error {
+        crate::oci::ReferenceError::SpoilsDigest(_) => Reason::DigestUnsupported,
+        _ => Reason::ReferenceInvalid,
+    };
+    Refusal::new(reason, error.to_string())
+}

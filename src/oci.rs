@@ -11,6 +11,7 @@ pub mod media_type;
 pub mod name;
 pub mod range;
 pub mod reference;
+mod text;
 
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, ComputedDigest, Digest, Hasher};

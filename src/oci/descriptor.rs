@@ -16,7 +16,7 @@ pub struct Descriptor {
     pub size_bytes: u64,
     /// The platform, in an index.
     pub platform: Option<Platform>,
-    /// Whether it says that it is an attestation in an index (BuildKit's
+    /// Whether it says that it is an attestation in an index (`BuildKit`'s
     /// `vnd.docker.reference.type: attestation-manifest`). An honest one is for
     /// [an unknown platform](Platform::is_unknown), too.
     pub is_attestation: bool,
@@ -38,7 +38,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Whether it is `unknown/unknown`, which no client runs: BuildKit's mark of an attestation.
+    /// Whether it is `unknown/unknown`, which no client runs: `BuildKit`'s mark of an attestation.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
     }

@@ -102,10 +102,8 @@ impl Manifest {
         }
         let text = std::str::from_utf8(bytes).map_err(ManifestError::spoils_utf8)?;
         let present = walk::walk(text)?;
-        if present.fs_layers {
-            return Err(ManifestError::IsSchema1);
-        }
-        let raw: Raw<'_> = serde_json::from_str(text).map_err(ManifestError::from_json)?;
+        let raw: Raw<'_> =
+            serde_json::from_str(text).map_err(|error| ManifestError::from_json(&error))?;
         check_schema_version(&raw)?;
         let kind = decide_kind(raw.media_type.as_deref(), content_type, present)?;
         raw.into_manifest(kind)

@@ -56,7 +56,10 @@ impl FromStr for MediaType {
         let token = |part: &str| !part.is_empty() && part.bytes().all(is_token_byte);
         match essence.split_once('/') {
             Some((kind, subtype)) if token(kind) && token(subtype) && essence.len() <= 255 => {
-                Ok(Self(essence.to_ascii_lowercase().into()))
+                if essence.bytes().any(|byte| byte.is_ascii_uppercase()) {
+                    return Ok(Self(essence.to_ascii_lowercase().into()));
+                }
+                Ok(Self(essence.into()))
             }
             _ => Err(MediaTypeError),
         }
@@ -105,7 +108,6 @@ impl Serialize for MediaType {
 
 impl<'de> Deserialize<'de> for MediaType {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
+        super::text::deserialize(deserializer)
     }
 }

@@ -104,7 +104,7 @@ impl ManifestError {
     }
 
     /// The difference between broken JSON and a value of the wrong type is `serde_json`'s own.
-    pub(super) fn from_json(error: serde_json::Error) -> Self {
+    pub(super) fn from_json(error: &serde_json::Error) -> Self {
         let detail = shorten(&error.to_string());
         if error.is_data() { Self::SpoilsField { detail } } else { Self::BreaksJson { detail } }
     }

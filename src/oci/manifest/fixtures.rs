@@ -17,7 +17,7 @@ pub(crate) fn child(digit: char, platform: &str) -> String {
     )
 }
 
-/// An attestation as BuildKit lists it.
+/// An attestation as `BuildKit` lists it.
 pub(crate) fn attestation(digit: char) -> String {
     let mark = r#""annotations":{"vnd.docker.reference.type":"attestation-manifest"},"#;
     child(digit, "unknown/unknown").replacen("\"size\"", &format!("{mark}\"size\""), 1)

@@ -14,7 +14,6 @@ use super::error::{ManifestError, quote};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Present {
     pub(super) config: bool,
-    pub(super) fs_layers: bool,
     pub(super) layers: bool,
     pub(super) manifests: bool,
 }
@@ -36,7 +35,7 @@ pub(super) fn walk(text: &str) -> Result<Present, ManifestError> {
         .and_then(|()| json.end());
     match outcome {
         Ok(()) => Ok(state.present),
-        Err(error) => Err(state.refusal.unwrap_or_else(|| ManifestError::from_json(error))),
+        Err(error) => Err(state.refusal.unwrap_or_else(|| ManifestError::from_json(&error))),
     }
 }
 
@@ -112,7 +111,7 @@ impl State<'_> {
 }
 
 /// A key; serde copies a plain `Cow`.
-#[derive(Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Deserialize)]
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 struct Value<'s, 'de> {
@@ -186,18 +185,18 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
         let Self { state, level } = self;
         let first = state.keys.len();
         let mut seen = HashSet::new();
-        while let Some(Key(key)) = entries.next_key()? {
-            if let Some(refusal) = check_key(&key, level) {
+        while let Some(key) = entries.next_key::<Key<'de>>()? {
+            if let Some(refusal) = check_key(&key.0, level) {
                 return Err(state.refuse(refusal));
             }
             if is_repeated(&key, &state.keys[first..], &mut seen) {
-                return Err(state.refuse(ManifestError::RepeatsKey { key: quote(&key) }));
+                return Err(state.refuse(ManifestError::RepeatsKey { key: quote(&key.0) }));
             }
             if level == Level::Top {
-                note(&mut state.present, &key);
+                note(&mut state.present, &key.0);
             }
-            let below = level.below(&key);
-            state.keys.push(Key(key));
+            let below = level.below(&key.0);
+            state.keys.push(key);
             entries.next_value_seed(Value { state: &mut *state, level: below })?;
         }
         state.keys.truncate(first);
@@ -207,24 +206,27 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
 
 /// An object of a lawful manifest has few keys: they are compared one by one. A large one gets a
 /// set, so that a hostile one costs no square of its size.
-fn is_repeated<'de>(
-    key: &Cow<'de, str>,
-    keys: &[Key<'de>],
-    seen: &mut HashSet<Cow<'de, str>>,
-) -> bool {
+fn is_repeated<'de>(key: &Key<'de>, keys: &[Key<'de>], seen: &mut HashSet<Key<'de>>) -> bool {
     const FEW: usize = 32;
     if keys.len() < FEW {
-        return keys.iter().any(|Key(other)| other == key);
+        return keys.contains(key);
     }
     if keys.len() == FEW {
-        seen.extend(keys.iter().map(|Key(other)| other.clone()));
+        seen.extend(keys.iter().cloned());
     }
     !seen.insert(key.clone())
 }
 
 fn check_key(key: &str, level: Level) -> Option<ManifestError> {
-    let known = level.known_keys().iter().find(|known| folds_to(key, known))?;
-    (key != *known).then(|| ManifestError::VariesKeyCase { key: quote(key), known })
+    let known_keys = level.known_keys();
+    if (level, key) == (Level::Top, "fsLayers") {
+        return Some(ManifestError::IsSchema1);
+    }
+    if known_keys.contains(&key) {
+        return None;
+    }
+    let known = known_keys.iter().find(|known| folds_to(key, known))?;
+    Some(ManifestError::VariesKeyCase { key: quote(key), known })
 }
 
 /// Whether Go's `encoding/json` takes `key` for `known`, which is ASCII: letters in either case,
@@ -243,7 +245,6 @@ fn folds_to(key: &str, known: &str) -> bool {
 fn note(present: &mut Present, key: &str) {
     match key {
         "config" => present.config = true,
-        "fsLayers" => present.fs_layers = true,
         "layers" => present.layers = true,
         "manifests" => present.manifests = true,
         _ => {}

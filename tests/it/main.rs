@@ -1,0 +1,7 @@
+//! The integration tests: the real binary, real clients, real and scripted registries.
+//!
+//! Everything is on 127.0.0.1, and nothing needs a network. One binary, so that linking happens
+//! once; `support` is the stage, each other module is one subject.
+
+mod support;
+mod support_works;

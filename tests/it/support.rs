@@ -1,0 +1,22 @@
+//! The stage on which the tests play: registries, token servers, clients, and immutag itself.
+//!
+//! All of it is synchronous and runs on threads of its own, so a test may block, use plain
+//! `#[test]`, and start real programs. Nothing here sleeps for luck: see [`wait::eventually`].
+
+pub(crate) mod clients;
+pub(crate) mod content;
+pub(crate) mod docker_registry;
+pub(crate) mod fault;
+pub(crate) mod gate;
+pub(crate) mod http;
+#[expect(dead_code, reason = "its first users come with the program")]
+pub(crate) mod immutag;
+pub(crate) mod process;
+pub(crate) mod registry;
+pub(crate) mod server;
+#[expect(dead_code, reason = "its first users come with the program")]
+pub(crate) mod setup;
+pub(crate) mod tls;
+pub(crate) mod token;
+pub(crate) mod wait;
+pub(crate) mod wire;

@@ -1,0 +1,285 @@
+//! The real binary, started as an operator would, watched as a suspicious one would.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::http::{Answer, Call, get, raw};
+use super::process::{Daemon, Ran, run};
+use super::setup::{Addresses, Setup};
+use super::wait::within;
+
+/// What it may have resident at most after any fault, in KiB.
+const MAX_RESIDENT_KIB: u64 = 128 * 1024;
+
+/// A running immutag; it is killed when it is dropped.
+pub(crate) struct Immutag {
+    setup: Setup,
+    process: Daemon,
+    baseline_descriptors: usize,
+}
+
+impl Immutag {
+    /// Starts it and waits until `/readyz` says 200.
+    #[track_caller]
+    pub(super) fn start(setup: Setup) -> Self {
+        setup.file("immutag.toml", &setup.toml());
+        let process = launch(&setup);
+        let mut immutag = Self { setup, process, baseline_descriptors: 0 };
+        immutag.wait_until_ready();
+        immutag
+    }
+
+    /// Where its listeners are.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.setup.addresses
+    }
+
+    /// A URL at the mirror listener; `path` follows `/v2/`.
+    pub(crate) fn mirror(&self, path: &str) -> String {
+        format!("http://{}/v2/{path}", self.setup.addresses.mirror)
+    }
+
+    /// A URL at the direct listener; `path` follows `/v2/` and begins with the registry.
+    pub(crate) fn direct(&self, path: &str) -> String {
+        format!("http://{}/v2/{path}", self.setup.addresses.direct)
+    }
+
+    /// A URL at the admin listener.
+    pub(crate) fn admin(&self, path: &str) -> String {
+        format!("http://{}{path}", self.setup.addresses.admin)
+    }
+
+    /// `GET`s a manifest at the mirror with a client's usual `Accept`, naming the registry by
+    /// `?ns=`.
+    #[track_caller]
+    pub(crate) fn manifest(&self, registry: &str, repository: &str, reference: &str) -> Answer {
+        let path = format!("{repository}/manifests/{reference}?ns={registry}");
+        accepting(Call::new("GET", &self.mirror(&path))).send()
+    }
+
+    /// `GET`s a manifest at the direct listener with a client's usual `Accept`.
+    #[track_caller]
+    pub(crate) fn direct_manifest(&self, registry: &str, repository: &str, tag: &str) -> Answer {
+        let path = format!("{registry}/{repository}/manifests/{tag}");
+        accepting(Call::new("GET", &self.direct(&path))).send()
+    }
+
+    /// Sends bytes as they stand; what comes back until it closes or is silent for a second.
+    pub(crate) fn raw(listener: SocketAddr, bytes: &[u8]) -> Vec<u8> {
+        raw(listener, bytes, Duration::from_secs(1))
+    }
+
+    /// Runs the same program with this one's data directory and configuration:
+    /// `["ledger", "list"]`.
+    #[track_caller]
+    pub(crate) fn cli(&self, arguments: &[&str]) -> Ran {
+        let mut command = program(&self.setup);
+        run(command.args(arguments).args(common_arguments(&self.setup)))
+    }
+
+    /// The samples of `/metrics` by series, `name{label="value"}` as it is printed.
+    #[track_caller]
+    pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
+        let answer = get(&self.admin("/metrics"));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        parse_metrics(&answer.text())
+    }
+
+    /// The sum of all series of a metric whose labels contain `part`; `""`: of all of it.
+    #[track_caller]
+    pub(crate) fn metric(&self, name: &str, part: &str) -> f64 {
+        sum(&self.metrics(), name, part)
+    }
+
+    /// Waits until that sum is at least `least`.
+    #[track_caller]
+    pub(crate) fn wait_for_metric(&self, name: &str, part: &str, least: f64) {
+        let what = format!("{name}{{…{part}…}} >= {least}");
+        super::wait::eventually(&what, || self.metric(name, part) >= least);
+    }
+
+    /// All that it has logged, over all its lives.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Waits until the log contains `words`.
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, words: &str) {
+        super::wait::eventually(&format!("`{words}` in the log"), || self.log().contains(words));
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.setup.data_dir
+    }
+
+    /// Ends it as a power cut would, as far as a process can be.
+    pub(crate) fn kill9(&mut self) {
+        self.process.signal(Signal::KILL);
+        self.process.wait();
+    }
+
+    /// Asks it to end, and waits until it has.
+    #[track_caller]
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        self.process.signal(Signal::TERM);
+        self.process.wait()
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.signal(signal);
+    }
+
+    /// Waits for its end, however it comes.
+    #[track_caller]
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+
+    /// Kills it if it runs, and starts it again on the same data and ports.
+    #[track_caller]
+    pub(crate) fn restart(&mut self) {
+        self.restart_with(|setup| setup);
+    }
+
+    /// The same with a changed setup.
+    #[track_caller]
+    pub(crate) fn restart_with(&mut self, change: impl FnOnce(Setup) -> Setup) {
+        self.kill9();
+        let setup = std::mem::replace(&mut self.setup, Setup::new());
+        self.setup = change(setup);
+        self.setup.file("immutag.toml", &self.setup.toml());
+        self.process = launch(&self.setup);
+        self.wait_until_ready();
+    }
+
+    /// Starts it again and returns how it refuses to: for a start that must fail.
+    #[track_caller]
+    pub(crate) fn refuse_to_start(&mut self) -> Ran {
+        self.kill9();
+        let mut command = program(&self.setup);
+        run(command.arg("serve").args(common_arguments(&self.setup)))
+    }
+
+    /// After a fault: it lives, its memory is bounded, its descriptors are back where they were
+    /// after the start, and no secret stands in the log or the metrics.
+    #[track_caller]
+    pub(crate) fn assert_alive_and_clean(&mut self) {
+        assert!(self.process.is_alive(), "it ended:\n{}", self.log());
+        let live = get(&self.admin("/livez"));
+        assert_eq!(live.status, 200, "{}", live.text());
+        let resident = resident_kib(self.id());
+        assert!(resident <= MAX_RESIDENT_KIB, "{resident} KiB are resident");
+        let (id, allowed) = (self.id(), self.baseline_descriptors);
+        let settled = within(Duration::from_secs(20), || peer_descriptors(id) <= allowed);
+        assert!(settled, "descriptors: {} > {allowed}", peer_descriptors(id));
+        self.assert_no_secret(&self.log());
+        self.assert_no_secret(&get(&self.admin("/metrics")).text());
+    }
+
+    /// None of the setup's secrets stands in `text`.
+    #[track_caller]
+    pub(crate) fn assert_no_secret(&self, text: &str) {
+        for secret in &self.setup.secrets {
+            assert!(!text.contains(secret), "a secret got out: {text}");
+        }
+    }
+
+    #[track_caller]
+    fn wait_until_ready(&mut self) {
+        let url = self.admin("/readyz");
+        self.process.wait_until("immutag is ready", |_| {
+            Call::new("GET", &url).try_send().is_ok_and(|answer| answer.status == 200)
+        });
+        self.baseline_descriptors = peer_descriptors(self.id());
+    }
+}
+
+/// `Accept` as containerd and skopeo send it.
+pub(crate) fn accepting(call: Call) -> Call {
+    use super::content::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+    let all = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST, "*/*"].join(", ");
+    call.field("Accept", &all)
+}
+
+/// Runs the program without a server: `["validate", "--config", "…"]`.
+#[track_caller]
+pub(crate) fn immutag(arguments: &[&str]) -> Ran {
+    run(bare().args(arguments))
+}
+
+fn launch(setup: &Setup) -> Daemon {
+    let mut command = program(setup);
+    command.arg("serve").args(common_arguments(setup)).args(&setup.arguments);
+    Daemon::start(&mut command, &setup.folder.path().join("log"))
+}
+
+fn program(setup: &Setup) -> Command {
+    let mut command = bare();
+    command.current_dir(setup.folder.path()).envs(&setup.environment);
+    command
+}
+
+/// The binary, with nothing of this machine's environment that could change what it does.
+fn bare() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_immutag"));
+    let own = |name: &str| name.starts_with("IMMUTAG") || name.to_lowercase().ends_with("_proxy");
+    for (name, _) in std::env::vars().filter(|(name, _)| own(name)) {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn common_arguments(setup: &Setup) -> [PathBuf; 4] {
+    let config = setup.folder.path().join("immutag.toml");
+    ["--config".into(), config, "--data-dir".into(), setup.data_dir.clone()]
+}
+
+/// Sockets and files that come and go with peers: all but what is open for the ledger and cache.
+fn peer_descriptors(id: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
+}
+
+fn resident_kib(id: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number")
+}
+
+fn parse_metrics(text: &str) -> BTreeMap<String, f64> {
+    let samples = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (series, value) = line.rsplit_once(' ')?;
+        Some((series.to_owned(), value.parse().ok()?))
+    };
+    samples.filter_map(sample).collect()
+}
+
+fn sum(metrics: &BTreeMap<String, f64>, name: &str, part: &str) -> f64 {
+    let named = metrics.iter().filter(|(series, _)| {
+        let (base, labels) = series.split_once('{').unwrap_or((series, ""));
+        base == name && labels.contains(part)
+    });
+    named.map(|(_, value)| value).sum()
+}
+
+#[test]
+fn metrics_are_read_by_series_and_summed_by_name() {
+    let text = "# HELP a b\na{x=\"1\",y=\"2\"} 3\na{x=\"2\"} 4.5\nab 7\nbroken\n";
+    let metrics = parse_metrics(text);
+    assert_eq!(metrics.len(), 3);
+    let sums = [sum(&metrics, "a", ""), sum(&metrics, "a", "x=\"1\""), sum(&metrics, "ab", "")];
+    assert_eq!(sums.map(f64::to_bits), [7.5, 3.0, 7.0].map(f64::to_bits));
+}

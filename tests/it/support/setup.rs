@@ -1,0 +1,188 @@
+//! What an immutag under test is started with.
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tempfile::TempDir;
+
+use super::immutag::Immutag;
+
+/// A configuration to be; every test has its own ports and its own data directory.
+pub(crate) struct Setup {
+    pub(super) folder: Arc<TempDir>,
+    pub(super) addresses: Addresses,
+    pub(super) data_dir: PathBuf,
+    pub(super) environment: BTreeMap<String, String>,
+    pub(super) arguments: Vec<String>,
+    pub(super) secrets: Vec<String>,
+    top: String,
+    mirror: String,
+    direct: String,
+    rules: String,
+    upstreams: String,
+    tables: String,
+}
+
+/// Where the listeners are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Addresses {
+    pub(crate) mirror: SocketAddr,
+    pub(crate) direct: SocketAddr,
+    pub(crate) admin: SocketAddr,
+}
+
+impl Setup {
+    /// A mirror, a direct and an admin listener, no upstream, no rules but the built-in ones.
+    pub(crate) fn new() -> Self {
+        let folder = Arc::new(tempfile::tempdir().expect("a temporary directory"));
+        let data_dir = folder.path().join("data");
+        let [mirror, direct, admin] = free_addresses();
+        Self {
+            folder,
+            data_dir,
+            addresses: Addresses { mirror, direct, admin },
+            environment: BTreeMap::new(),
+            arguments: Vec::new(),
+            secrets: Vec::new(),
+            top: String::new(),
+            mirror: String::new(),
+            direct: String::new(),
+            rules: String::new(),
+            upstreams: String::new(),
+            tables: String::new(),
+        }
+    }
+
+    /// `name` is at `url` on this machine; plain http and loopback addresses are allowed for it.
+    pub(crate) fn upstream(self, name: &str, url: &str) -> Self {
+        self.upstream_with(name, url, "")
+    }
+
+    /// The same with more lines of TOML.
+    pub(crate) fn upstream_with(mut self, name: &str, url: &str, lines: &str) -> Self {
+        let plain = if url.starts_with("http://") { "plain-http = true\n" } else { "" };
+        self.upstreams += &format!(
+            "[upstream.\"{name}\"]\nurl = \"{url}\"\nallow-private = true\n{plain}{lines}\n\n"
+        );
+        self
+    }
+
+    /// `docker.io`, which the mirror asks when no registry is named, is at `url`.
+    pub(crate) fn docker_io(self, url: &str) -> Self {
+        self.upstream("docker.io", url)
+    }
+
+    /// Rules, as TOML (`[[rule]]` tables).
+    pub(crate) fn rules(mut self, toml: &str) -> Self {
+        self.rules += toml;
+        self.rules.push('\n');
+        self
+    }
+
+    /// One rule for every tag: this reaction, asked again after `recheck` (`"0s"`: each time).
+    pub(crate) fn every_tag(self, on_conflict: &str, recheck: &str) -> Self {
+        let rule = format!("[[rule]]\non-conflict = \"{on_conflict}\"\nrecheck = \"{recheck}\"\n");
+        self.rules(&rule)
+    }
+
+    /// Lines at the top of the file (`stale-if-error = "0s"`).
+    pub(crate) fn top(mut self, toml: &str) -> Self {
+        self.top += toml;
+        self.top.push('\n');
+        self
+    }
+
+    /// More lines for the mirror listener.
+    pub(crate) fn mirror(mut self, toml: &str) -> Self {
+        self.mirror += toml;
+        self.mirror.push('\n');
+        self
+    }
+
+    /// More lines for the direct listener.
+    pub(crate) fn direct(mut self, toml: &str) -> Self {
+        self.direct += toml;
+        self.direct.push('\n');
+        self
+    }
+
+    /// More tables (`[cache]`).
+    pub(crate) fn tables(mut self, toml: &str) -> Self {
+        self.tables += toml;
+        self.tables.push('\n');
+        self
+    }
+
+    /// An environment variable of the program.
+    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// One more argument of `serve`.
+    pub(crate) fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Another data directory (a small file system, say).
+    pub(crate) fn data_dir(mut self, path: &Path) -> Self {
+        path.clone_into(&mut self.data_dir);
+        self
+    }
+
+    /// This must never stand in a log, a metric or an error.
+    pub(crate) fn secret(mut self, secret: &str) -> Self {
+        self.secrets.push(secret.to_owned());
+        self
+    }
+
+    /// Writes a file beside the configuration, readable for its owner alone.
+    pub(crate) fn file(&self, name: &str, text: &str) -> PathBuf {
+        use std::os::unix::fs::PermissionsExt as _;
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).expect("a file in our own directory");
+        let mode = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).expect("our own file");
+        file
+    }
+
+    /// Starts it and waits until it is ready.
+    #[track_caller]
+    pub(crate) fn start(self) -> Immutag {
+        Immutag::start(self)
+    }
+
+    /// The configuration file's text.
+    pub(crate) fn toml(&self) -> String {
+        let Addresses { mirror, direct, admin } = self.addresses;
+        let Self { top, rules, upstreams, tables, .. } = self;
+        let (of_mirror, of_direct) = (&self.mirror, &self.direct);
+        format!(
+            "{top}\n[[listener]]\naddress = \"{mirror}\"\nkind = \"mirror\"\n{of_mirror}\n\
+             [[listener]]\naddress = \"{direct}\"\nkind = \"direct\"\n{of_direct}\n\
+             [admin]\naddress = \"{admin}\"\n\n{rules}\n{upstreams}\n{tables}"
+        )
+    }
+}
+
+/// Free addresses outside the range from which the system takes ports for outgoing connections,
+/// so that a restart finds them free again.
+fn free_addresses<const N: usize>() -> [SocketAddr; N] {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let start = std::process::id().wrapping_mul(97);
+    std::array::from_fn(|_| {
+        loop {
+            let step = NEXT.fetch_add(1, Ordering::Relaxed);
+            let port = 10_000 + start.wrapping_add(step) % 20_000;
+            let port = u16::try_from(port).expect("below 30,000");
+            let address = SocketAddr::from(([127, 0, 0, 1], port));
+            if TcpListener::bind(address).is_ok() {
+                return address;
+            }
+        }
+    })
+}

@@ -1,0 +1,5 @@
+//! The stage itself is tested: a fake that does not break as told proves nothing.
+
+mod clients;
+mod faults;
+mod tokens;

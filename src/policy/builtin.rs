@@ -23,27 +23,23 @@ const IMMUTABLE_SUFFIXES: [&str; 3] = ["-immutable", "_immutable", ".immutable"]
 
 /// Repositories whose full-version tags are pushed again as a matter of course, as pairs of globs
 /// for registry and repository. A tag that moves there is news (alert), no attack by itself.
-pub const REBUILT_REPOSITORIES: [(&str, &str); 18] = [
+pub const REBUILT_REPOSITORIES: [(&str, &str); 15] = [
     // Docker's official images: each tag is rebuilt when its base image or a package changes.
     ("docker.io", "library/*"),
     // The same images, mirrored by AWS.
     ("public.ecr.aws", "docker/library/*"),
     // The same images, as their own publisher pushes them per architecture.
     ("docker.io", "{amd64,arm32v5,arm32v6,arm32v7,arm64v8,i386,ppc64le,riscv64,s390x}/*"),
-    // Bitnami: plain versions are rolling tags; the `-rN` revisions move with them too rarely to
-    // be told apart by form.
+    // Bitnami: `1.2.3` is a rolling tag; only `1.2.3-debian-12-rN` stays, and the form does not
+    // tell them apart.
     ("docker.io", "bitnami/*"),
     ("docker.io", "bitnamilegacy/*"),
     ("public.ecr.aws", "bitnami/*"),
     // CircleCI's images: version tags get new base packages.
     ("docker.io", "circleci/*"),
     ("docker.io", "cimg/*"),
-    // NVIDIA's CUDA: version tags are rebuilt for security fixes of the base.
-    ("docker.io", "nvidia/cuda"),
-    ("nvcr.io", "nvidia/cuda"),
-    // Microsoft: version tags of .NET, PowerShell and the CBL base are refreshed each patch day.
+    // Microsoft's .NET: version tags are refreshed whenever their base image is.
     ("mcr.microsoft.com", "dotnet/**"),
-    ("mcr.microsoft.com", "azure-functions/**"),
     // Red Hat: `8.10` and `1.2.3` name a stream; only `version-release` tags stay.
     ("registry.access.redhat.com", "**"),
     ("registry.redhat.io", "**"),

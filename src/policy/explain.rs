@@ -184,7 +184,7 @@ rule 1 (immutag.toml:12): docker.io/library/*, tags like *-slim → hold, follow
 asked again after 5m
 built-in immutable-suffix: everywhere, tags that end in -immutable or _immutable or .immutable \
 → hold, never follows
-built-in rebuilt-repositories: the 18 listed groups of repositories, full versions → alert
+built-in rebuilt-repositories: the 15 listed groups of repositories, full versions → alert
 built-in full-version: everywhere, full versions → hold, follows after 7d, an index may grow for 1d
 built-in commit-id: everywhere, commit ids → hold, follows after 7d, an index may grow for 1d
 built-in build-date: everywhere, build dates → hold, follows after 7d, an index may grow for 1d
@@ -205,7 +205,7 @@ docker.io/acme/scanner:1.2.3-nightly
   rule 1 (immutag.toml:12) does not match: repository acme/scanner is not in docker.io/library/*
   built-in immutable-suffix does not match: \"1.2.3-nightly\" is not among tags that end in \
 -immutable or _immutable or .immutable
-  built-in rebuilt-repositories does not match: repository acme/scanner is not in the 18 listed \
+  built-in rebuilt-repositories does not match: repository acme/scanner is not in the 15 listed \
 groups of repositories
   built-in full-version does not match: \"1.2.3-nightly\" is no full version: the word \"nightly\" \
 moves by custom

@@ -1,13 +1,18 @@
 //! immutag: tags that stay what they were.
 
+pub mod admin;
 pub mod blob;
 pub mod clock;
 pub mod config;
 pub mod event;
+pub mod http;
 pub mod ledger;
 pub mod metrics;
 pub mod oci;
 pub mod pin;
 pub mod policy;
+pub mod pull;
 pub mod secret;
+pub mod telemetry;
 pub mod units;
+pub mod upstream;

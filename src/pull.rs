@@ -36,7 +36,7 @@ use crate::metrics::Metrics;
 use crate::oci::{Accept, Digest, ManifestReference, Repository};
 use crate::pin::PinKey;
 use crate::policy::{Decision, Policy};
-use crate::upstream::{ClientCredential, Upstream, Upstreams};
+use crate::upstream::{ClientCredential, CredentialKey, Upstream, Upstreams};
 
 /// What a reload may change.
 pub struct Settings {
@@ -86,9 +86,9 @@ struct Memory {
     /// Content that is held.
     held: moka::sync::Cache<Digest, ()>,
     /// Credentials that an upstream accepted within 60 s.
-    permits: moka::sync::Cache<(Arc<str>, u64), ()>,
-    sights: flights::Flights<(PinKey, u64), Result<Arc<crate::pin::TagState>, Refusal>>,
-    manifest_fetches: flights::Flights<(Arc<str>, u64, Digest), Result<StoredManifest, Refusal>>,
+    permits: moka::sync::Cache<(Arc<str>, Holder), ()>,
+    sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
+    manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: blob::Fills,
     started: Duration,
 }
@@ -215,10 +215,7 @@ impl Memory {
                 .max_capacity(MANIFEST_BYTES)
                 .weigher(weigh)
                 .build(),
-            claims: moka::sync::Cache::builder()
-                .max_capacity(10_000)
-                .time_to_live(minute)
-                .build(),
+            claims: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(minute).build(),
             invalid: moka::sync::Cache::builder()
                 .max_capacity(10_000)
                 .time_to_live(Duration::from_hours(1))
@@ -236,6 +233,9 @@ impl Memory {
         }
     }
 }
+
+/// Whose credentials something was got with; `None`: nobody's, or the operator's own.
+type Holder = Option<CredentialKey>;
 
 /// A repository of an upstream, as memory knows it.
 fn place(registry: &crate::oci::Registry, repository: &Repository) -> Arc<str> {

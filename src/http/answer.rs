@@ -31,9 +31,7 @@ pub fn status_of(refusal: &Refusal) -> (StatusCode, ErrorCode) {
             (Status::BAD_GATEWAY, Code::Denied)
         }
         Reason::BlobUnknown => (Status::NOT_FOUND, Code::BlobUnknown),
-        Reason::DigestChanged | Reason::DigestRevoked => {
-            (Status::FORBIDDEN, Code::ManifestInvalid)
-        }
+        Reason::DigestChanged | Reason::DigestRevoked => (Status::FORBIDDEN, Code::ManifestInvalid),
         Reason::DigestUnsupported => (Status::BAD_REQUEST, Code::DigestInvalid),
         Reason::LedgerUnavailable => (Status::SERVICE_UNAVAILABLE, Code::ManifestInvalid),
         Reason::ManifestUnknown | Reason::PinnedContentGone => {
@@ -175,10 +173,7 @@ pub fn blob(reply: BlobReply, is_head: bool, sent: prometheus::IntCounter) -> Re
     };
     let mut response = answer(status, Body::blob(reply.body, length, sent));
     let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("application/octet-stream"),
-    );
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_DIGEST.clone(), digest_value(&reply.digest));
     headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     if let Some(range) = range {

@@ -16,9 +16,7 @@ use super::route::{Resource, Route, RouteError, route};
 use super::tombstone::Tombstone;
 use crate::config::{Credentials, ListenerConfig, ListenerKind};
 use crate::oci::{Accept, Digest, ManifestReference, Registry as Name, Repository};
-use crate::pull::{
-    Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal,
-};
+use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal};
 use crate::upstream::{ClientCredential, Upstream};
 
 /// A registry listener's service.
@@ -88,7 +86,8 @@ impl Registry {
             Method::HEAD => "HEAD",
             _ => "other",
         };
-        let labels = [listener, method, response.status().as_str()];
+        let status = response.status();
+        let labels = [listener, method, status.as_str()];
         metrics.requests.with_label_values(&labels).inc();
         let seconds = begun.elapsed().as_secs_f64();
         metrics.request_seconds.with_label_values(&[listener]).observe(seconds);

@@ -80,7 +80,7 @@ impl Listener {
         loop {
             let accepted = tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = stopped(&mut stop) => break,
                 Some(_) = running.join_next() => continue,
                 accepted = accept(&self.socket, &room) => accepted,
             };
@@ -108,6 +108,11 @@ impl Listener {
         drop(self.socket);
         while running.join_next().await.is_some() {}
     }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // A sender that is gone stops too.
+    let _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn accept(
@@ -143,7 +148,7 @@ async fn serve<S, F>(
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -216,10 +216,7 @@ mod tests {
         };
         assert_eq!(registry.unwrap().as_str(), "docker.io");
         assert_eq!((query.as_str(), by_ns), ("ns=ghcr.io", false));
-        assert!(matches!(
-            direct("/v2/library/x/manifests/1"),
-            Err(RouteError::UnknownRegistry(_))
-        ));
+        assert!(matches!(direct("/v2/library/x/manifests/1"), Err(RouteError::UnknownRegistry(_))));
     }
 
     #[test]
@@ -248,9 +245,21 @@ mod tests {
     #[test]
     fn what_is_no_path_has_no_route() {
         for path in [
-            "/", "/v1/", "/V2/", "//v2/", "/v2/x", "/v2/x/manifests", "/metrics", "/v22/",
-            "/v2/..%2f..%2fetc/passwd", "/v2/a/manifests/%00", "/v2/a/manifests/x;y", "/v2/é/x",
-            "v2/", "", "/evil/v2/a/manifests/1",
+            "/",
+            "/v1/",
+            "/V2/",
+            "//v2/",
+            "/v2/x",
+            "/v2/x/manifests",
+            "/metrics",
+            "/v22/",
+            "/v2/..%2f..%2fetc/passwd",
+            "/v2/a/manifests/%00",
+            "/v2/a/manifests/x;y",
+            "/v2/é/x",
+            "v2/",
+            "",
+            "/evil/v2/a/manifests/1",
         ] {
             assert!(route(ListenerKind::Mirror, path, None).is_err(), "{path}");
         }

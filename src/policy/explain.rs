@@ -40,9 +40,10 @@ pub fn describe(policy: &Policy) -> Vec<String> {
 /// Says why `key` is decided as it is.
 pub fn explain<'a>(policy: &'a Policy, key: &PinKey) -> Explanation<'a> {
     let decision = policy.decide(key);
-    let asked = policy.rules.iter().take_while(
-        |rule| !matches!(decision, Decision::Ruled(ruled) if Arc::ptr_eq(ruled, rule)),
-    );
+    let asked = policy
+        .rules
+        .iter()
+        .take_while(|rule| !matches!(decision, Decision::Ruled(ruled) if Arc::ptr_eq(ruled, rule)));
     let passed = asked.map(|rule| Passed { rule, why: why_not(rule, key) }).collect();
     Explanation { key: key.clone(), passed, decision }
 }

@@ -7,12 +7,12 @@ use std::time::Instant;
 
 use super::flights::Flights;
 use super::refusal::{Reason, Refusal};
-use super::{Asker, Pull, place};
+use super::{Asker, Holder, Pull, place};
 use crate::blob::StoredBlob;
 use crate::blob::fill::{Broken, Fill, FillReader, Filler, Verify};
 use crate::oci::range::RangeRequest;
 use crate::oci::{Digest, Registry, Repository};
-use crate::upstream::{Answer, Ask, Body, Method, Resource, Upstream};
+use crate::upstream::{Answer, Ask, Body, ClientCredential, Method, Resource, Upstream};
 
 /// A request for a blob.
 pub struct BlobRequest {
@@ -94,7 +94,7 @@ pub struct BlobReply {
 /// What is being filled.
 #[derive(Default)]
 pub(super) struct Fills {
-    opening: Flights<(Arc<str>, u64, Digest), Result<Source, Refusal>>,
+    opening: Flights<(Arc<str>, Holder, Digest), Result<Source, Refusal>>,
     running: Arc<Mutex<HashMap<(Registry, Digest), Fill>>>,
 }
 
@@ -179,7 +179,7 @@ impl Pull {
     async fn fill(self: &Arc<Self>, request: &BlobRequest) -> Result<BlobReply, Refusal> {
         let BlobRequest { upstream, repository, digest, asker, .. } = request;
         let credential = asker.credential_for(upstream);
-        let number = credential.as_ref().map_or(0, |credential| credential.key());
+        let number = credential.as_ref().map(ClientCredential::key);
         let flight = (place(&upstream.name, repository), number, *digest);
         for _ in 0..2 {
             let opening = Opening {
@@ -361,9 +361,7 @@ fn from_fill(request: &BlobRequest, fill: &Fill) -> BlobReply {
     };
     let span = span(request, size_bytes);
     let body = match extent(span, size_bytes) {
-        Some((first, length)) if !request.is_head => {
-            BlobBody::Fill(fill.read(first, Some(length)))
-        }
+        Some((first, length)) if !request.is_head => BlobBody::Fill(fill.read(first, Some(length))),
         _ => BlobBody::Empty,
     };
     BlobReply { digest, span, body }

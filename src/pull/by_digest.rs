@@ -8,6 +8,7 @@ use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::ledger::StoredManifest;
 use crate::oci::manifest::{CANONICAL_ACCEPT, MANIFEST_LIMIT};
 use crate::oci::{ComputedDigest, Digest, ManifestReference, MediaType};
+use crate::upstream::ClientCredential;
 
 impl Pull {
     pub(super) async fn manifest_by_digest(
@@ -47,7 +48,7 @@ impl Pull {
         }
         self.edges.metrics.cache_misses.with_label_values(&["manifest"]).inc();
         let credential = request.asker.credential_for(&request.upstream);
-        let number = credential.as_ref().map_or(0, |credential| credential.key());
+        let number = credential.as_ref().map(ClientCredential::key);
         let flight = (place(registry, &request.repository), number, digest);
         let question = Question {
             upstream: Arc::clone(&request.upstream),

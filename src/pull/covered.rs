@@ -1,7 +1,7 @@
 //! A tag under `alert`, `hold` or `block`: the ledger decides, the upstream is only a witness.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::refusal::{Reason, Refusal};
@@ -25,8 +25,8 @@ pub(super) struct Asked {
     pub(super) got_ms: AtomicU64,
     /// Repeats of the open conflict that are not written down yet.
     pub(super) repeats: AtomicU64,
-    /// Whether the pinned content was linked and marked as kept.
-    pub(super) linked: AtomicBool,
+    /// The sequence of the pin whose content was linked and marked as kept.
+    pub(super) linked: AtomicU64,
 }
 
 impl Pull {
@@ -167,7 +167,7 @@ impl Pull {
             }
             None => self.fetch_pinned(request, key, digest).await?,
         };
-        if !asked.linked.swap(true, Ordering::Relaxed) {
+        if asked.linked.swap(pin.sequence, Ordering::Relaxed) != pin.sequence {
             self.keep_pinned(key, &manifest);
         }
         Ok(manifest)

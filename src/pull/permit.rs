@@ -32,9 +32,7 @@ impl Pull {
                 self.admit(&question);
                 Ok(())
             }
-            None => {
-                Err(Refusal::new(Reason::ManifestUnknown, "the upstream has no such manifest"))
-            }
+            None => Err(Refusal::new(Reason::ManifestUnknown, "the upstream has no such manifest")),
         }
     }
 
@@ -50,7 +48,7 @@ impl Pull {
             return Ok(());
         }
         let credential = asker.credential_for(upstream);
-        let number = credential.as_ref().map_or(0, ClientCredential::key);
+        let number = credential.as_ref().map(ClientCredential::key);
         let ask = Ask {
             method: Method::Head,
             repository: repository.clone(),
@@ -75,7 +73,7 @@ impl Pull {
     /// Notes that the upstream answered these credentials for this repository.
     pub(super) fn admit(&self, question: &Question) {
         if question.upstream.config.credentials == Credentials::Client {
-            let number = question.credential.as_ref().map_or(0, ClientCredential::key);
+            let number = question.credential.as_ref().map(ClientCredential::key);
             let at = place(&question.upstream.name, &question.repository);
             self.memory.permits.insert((at, number), ());
         }
@@ -86,7 +84,7 @@ impl Pull {
             return true;
         }
         let credential = asker.credential_for(upstream);
-        let number = credential.as_ref().map_or(0, ClientCredential::key);
+        let number = credential.as_ref().map(ClientCredential::key);
         self.memory.permits.contains_key(&(place(&upstream.name, repository), number))
     }
 }

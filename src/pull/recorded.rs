@@ -68,9 +68,7 @@ impl Pull {
         }
         self.cache_relayed(&question, &manifest);
         if let Some(key) = key {
-            self.asked(key)
-                .at_ms
-                .store(self.now_ms(), std::sync::atomic::Ordering::Relaxed);
+            self.asked(key).at_ms.store(self.now_ms(), std::sync::atomic::Ordering::Relaxed);
             if request.accept.takes_indexes() {
                 self.observe_later(key.clone(), manifest.content.clone());
             }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::asking::{Fetched, Question};
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
-use super::Pull;
+use super::{Holder, Pull};
 use crate::event::EventKind;
 use crate::ledger::{Outcome, StoredManifest};
 use crate::oci::manifest::CANONICAL_ACCEPT;
@@ -35,8 +35,8 @@ pub(super) struct Target {
 }
 
 impl Target {
-    fn flight(&self) -> (PinKey, u64) {
-        (self.key.clone(), self.credential.as_ref().map_or(0, ClientCredential::key))
+    fn flight(&self) -> (PinKey, Holder) {
+        (self.key.clone(), self.credential.as_ref().map(ClientCredential::key))
     }
 
     fn question(&self) -> Question {
@@ -82,11 +82,7 @@ impl Pull {
         result
     }
 
-    async fn look_at(
-        &self,
-        target: &Target,
-        asked: &Asked,
-    ) -> Result<Arc<TagState>, Refusal> {
+    async fn look_at(&self, target: &Target, asked: &Asked) -> Result<Arc<TagState>, Refusal> {
         let question = target.question();
         let state = self.edges.ledger.state(&target.key).await?.unwrap_or_default();
         if state.pin.is_some() && !self.is_get_due(asked) {
@@ -165,8 +161,7 @@ impl Pull {
             }
         };
         let media_type = manifest.media_type.clone();
-        let stored =
-            StoredManifest::new(&fetched.computed, media_type, fetched.manifest.bytes);
+        let stored = StoredManifest::new(&fetched.computed, media_type, fetched.manifest.bytes);
         let mut counted = false;
         for _ in 0..ROUNDS {
             let judgement = self.judge_now(target, &state, &stored, &manifest).await;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Pull;
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
-use super::Pull;
 use crate::event::{Draft, EventKind};
 use crate::ledger::{Outcome, StoredManifest};
 use crate::pin::{Content, PinKey, Provenance, TagState};
@@ -42,13 +42,9 @@ impl Pull {
             count: if kind == EventKind::Repeated { repeats + 1 } else { 0 },
             ..Draft::new(kind, Some(target.key.clone()))
         };
-        let outcome = self
-            .edges
-            .ledger
-            .append(draft.clone(), state.sequence, Some(observed.clone()))
-            .await?;
+        let outcome =
+            self.edges.ledger.append(draft.clone(), state.sequence, Some(observed.clone())).await?;
         if let Outcome::Written(_) = &outcome {
-            asked.linked.store(false, Ordering::Relaxed);
             self.tell(&draft, Some(target.rule.reaction));
             self.remember_seen(target, observed);
         }
@@ -57,8 +53,7 @@ impl Pull {
 
     /// What stands beside an event for whoever reads the history.
     fn remark(&self, kind: EventKind, state: &TagState) -> String {
-        let young =
-            state.pin.as_ref().is_some_and(|pin| is_young(pin, self.edges.clock.wall_ms()));
+        let young = state.pin.as_ref().is_some_and(|pin| is_young(pin, self.edges.clock.wall_ms()));
         let is_conflict =
             matches!(kind, EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack);
         if young && is_conflict {
@@ -96,12 +91,7 @@ impl Pull {
 
     /// Writes down, once per tag and hour, that the upstream's answer broke a rule. Best effort:
     /// nothing is served by it.
-    pub(super) async fn write_invalid(
-        &self,
-        target: &Target,
-        state: &TagState,
-        refusal: &Refusal,
-    ) {
+    pub(super) async fn write_invalid(&self, target: &Target, state: &TagState, refusal: &Refusal) {
         let told = matches!(
             refusal.reason,
             Reason::UpstreamDigestMismatch | Reason::UpstreamInvalid | Reason::UpstreamTooLarge
@@ -145,8 +135,7 @@ impl Pull {
                 ..Draft::new(EventKind::Pinned, Some(key.clone()))
             };
             let bytes = self.load_stored(&content.digest, content.media_type).await;
-            let outcome =
-                self.edges.ledger.append(draft.clone(), state.sequence, bytes).await?;
+            let outcome = self.edges.ledger.append(draft.clone(), state.sequence, bytes).await?;
             state = match outcome {
                 Outcome::Written(state) => {
                     self.tell(&draft, Some(rule.reaction));

@@ -1,0 +1,252 @@
+//! The wired graph: what `serve` runs, and what the demo and the tests run in their own process.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::admin::{Admin, socket};
+use crate::blob::fs::{FsStore, Limits};
+use crate::blob::links::Links;
+use crate::clock::Clock;
+use crate::config::{Config, ListenerConfig};
+use crate::http::Registry;
+use crate::http::listener::{AllowFrom, Listener};
+use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
+use crate::metrics::Metrics;
+use crate::pull::{Edges, Pull, Settings};
+use crate::upstream::{UpstreamSetupError, Upstreams};
+
+/// Why the process cannot run. Nothing was served.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({what})")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Which listener.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory or file below the data directory cannot be used.
+    #[error("the data directory {path} cannot be used")]
+    DataDir {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// The ledger cannot be opened.
+    #[error(transparent)]
+    Ledger(#[from] OpenError),
+    /// An upstream's settings cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamSetupError),
+}
+
+/// Where a running process listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// The registry listeners, as they were configured, with the port that was bound.
+    pub listeners: Vec<ListenerConfig>,
+    /// The admin listener.
+    pub admin: SocketAddr,
+}
+
+/// A running process.
+pub struct App {
+    /// The pull path.
+    pub pull: Arc<Pull>,
+    /// The ledger.
+    pub ledger: Arc<FileLedger>,
+    /// Where it listens.
+    pub addresses: Addresses,
+    stop: watch::Sender<bool>,
+    running: JoinSet<()>,
+}
+
+impl App {
+    /// Opens everything and listens. When this returns, clients are served.
+    pub async fn start(
+        config: &Config,
+        accept_rollback: bool,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self, StartError> {
+        make_data_dir(&config.data_dir)?;
+        let metrics = Arc::new(Metrics::new());
+        let settings = settings(config, &metrics)?;
+        let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
+        let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
+        let limits = Limits {
+            max_size_bytes: config.cache.max_size_bytes,
+            min_free_bytes: config.cache.min_free_bytes,
+        };
+        let store = Arc::new(FsStore::open(&config.data_dir, limits).map_err(in_data_dir)?);
+        let edges = Edges {
+            ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,
+            store: Arc::clone(&store) as _,
+            links: Links::open(&config.data_dir).map_err(in_data_dir)?,
+            metrics,
+            clock,
+        };
+        let (stop, stopped) = watch::channel(false);
+        let pull = Pull::new(edges, settings);
+        let mut wiring =
+            Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
+        let listeners = wiring.listen(&config.listeners).await?;
+        let admin = wiring.admin(config, &store).await?;
+        wiring.socket(&config.data_dir, &ledger)?;
+        // The scan only makes the quota known: nobody waits for it.
+        wiring.running.spawn_blocking(move || scan(&store));
+        let addresses = Addresses { listeners, admin };
+        Ok(Self { pull, ledger, addresses, stop, running: wiring.running })
+    }
+
+    /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error` and
+    /// `offline`.
+    pub fn reload(&self, config: &Config) -> Result<(), StartError> {
+        self.pull.reload(settings(config, &self.pull.edges().metrics)?);
+        Ok(())
+    }
+
+    /// Stops listening, lets running requests end for at most `grace`, and closes the ledger.
+    ///
+    /// Returns whether every request ended by itself.
+    pub async fn drain(mut self, grace: Duration) -> bool {
+        self.stop.send_replace(true);
+        let ended = tokio::time::timeout(grace, async {
+            while self.running.join_next().await.is_some() {}
+        });
+        let is_clean = ended.await.is_ok();
+        self.running.shutdown().await;
+        self.ledger.close().await;
+        is_clean
+    }
+}
+
+fn make_data_dir(path: &Path) -> Result<(), StartError> {
+    use std::os::unix::fs::DirBuilderExt;
+    let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })
+}
+
+fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartError> {
+    let metrics = Arc::clone(metrics);
+    let observe = move |name: &crate::oci::Registry, status: u16, took: Duration| {
+        let status = if status == 0 { "error".to_owned() } else { status.to_string() };
+        // Only configured names and built-in patterns become a label: bounded.
+        metrics.upstream_requests.with_label_values(&[name.as_str(), &status]).inc();
+        let seconds = took.as_secs_f64();
+        metrics.upstream_seconds.with_label_values(&[name.as_str()]).observe(seconds);
+    };
+    Ok(Settings {
+        policy: config.policy.clone(),
+        upstreams: Upstreams::new(&config.upstreams)?.with_observer(Arc::new(observe)),
+        stale_if_error: config.stale_if_error,
+        offline: config.offline,
+    })
+}
+
+async fn open_ledger(
+    config: &Config,
+    accept_rollback: bool,
+    metrics: &Arc<Metrics>,
+    clock: Arc<dyn Clock>,
+) -> Result<Arc<FileLedger>, StartError> {
+    let histogram = metrics.ledger_fdatasync.clone();
+    let options = OpenOptions {
+        expected_id: config.expected_ledger.clone(),
+        accept_rollback,
+        on_sync: Some(Arc::new(move |took| histogram.observe(took.as_secs_f64()))),
+        ..OpenOptions::new(&config.data_dir)
+    };
+    let opened = tokio::task::spawn_blocking(move || FileLedger::open(&options, clock)).await;
+    Ok(Arc::new(opened.expect("opening the ledger does not panic")?))
+}
+
+fn scan(store: &FsStore) {
+    if let Err(error) = store.scan() {
+        tracing::warn!(%error, "the cache could not be counted");
+    }
+}
+
+struct Wiring {
+    pull: Arc<Pull>,
+    stopped: watch::Receiver<bool>,
+    running: JoinSet<()>,
+}
+
+impl Wiring {
+    async fn listen(
+        &mut self,
+        configured: &[ListenerConfig],
+    ) -> Result<Vec<ListenerConfig>, StartError> {
+        let mut bound = Vec::new();
+        for config in configured {
+            let socket = bind(config.address, config.kind.name()).await?;
+            let address = socket.local_addr().unwrap_or(config.address);
+            let config = ListenerConfig { address, ..config.clone() };
+            bound.push((socket, config));
+        }
+        let configs = bound.iter().map(|(_, config)| config.clone()).collect();
+        for (socket, config) in bound {
+            let allow_from = AllowFrom(config.allow_from.clone());
+            let service = Arc::new(Registry::new(Arc::clone(&self.pull), config.clone()));
+            let answer = move |request, peer| {
+                let service = Arc::clone(&service);
+                async move { service.call(request, peer).await }
+            };
+            let listener = self.listener(socket, allow_from, config.kind.name());
+            self.running.spawn(listener.run(answer, self.stopped.clone()));
+        }
+        Ok(configs)
+    }
+
+    async fn admin(
+        &mut self,
+        config: &Config,
+        store: &Arc<FsStore>,
+    ) -> Result<SocketAddr, StartError> {
+        let socket = bind(config.admin.address, "admin").await?;
+        let address = socket.local_addr().unwrap_or(config.admin.address);
+        let store = Arc::clone(store);
+        let cache_bytes = Box::new(move || store.used_bytes());
+        let hosts = config.admin.hosts.clone();
+        let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, cache_bytes));
+        let answer = move |request, peer| {
+            let service = Arc::clone(&service);
+            async move { service.call(request, peer).await }
+        };
+        let listener = self.listener(socket, AllowFrom::default(), "admin");
+        self.running.spawn(listener.run(answer, self.stopped.clone()));
+        Ok(address)
+    }
+
+    fn listener(&self, socket: TcpListener, allow_from: AllowFrom, name: &str) -> Listener {
+        let connections = self.pull.edges().metrics.connections.with_label_values(&[name]);
+        Listener { socket, allow_from, connections }
+    }
+
+    fn socket(&mut self, data_dir: &Path, ledger: &Arc<FileLedger>) -> Result<(), StartError> {
+        let path = data_dir.join("admin.sock");
+        let in_path = |source| StartError::DataDir { path: path.clone(), source };
+        let socket = socket::bind(&path).map_err(in_path)?;
+        self.running.spawn(socket::run(socket, Arc::clone(ledger), self.stopped.clone()));
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|source| StartError::Bind { address, what, source })
+}

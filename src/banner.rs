@@ -1,0 +1,131 @@
+//! What a start says: in words, what is enforced and what is not, and what to paste.
+
+use std::io::{IsTerminal, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
+
+use crate::app::App;
+use crate::config::{Config, Credentials, ListenerConfig, ListenerKind};
+use crate::ledger::LedgerStore;
+use crate::policy::explain::describe;
+
+/// Shows the banner: as text on a terminal, as log lines elsewhere.
+pub fn show(config: &Config, app: &App) {
+    let lines = lines(config, app);
+    for warning in warnings(config, &app.addresses.listeners) {
+        tracing::warn!("{warning}");
+    }
+    let mut stderr = std::io::stderr();
+    if stderr.is_terminal() {
+        // A terminal that is gone is no reason not to serve.
+        let _ = writeln!(stderr, "\n{}\n", lines.join("\n"));
+        return;
+    }
+    for line in lines.iter().map(|line| line.trim()).filter(|line| !line.is_empty()) {
+        tracing::info!("{line}");
+    }
+}
+
+fn lines(config: &Config, app: &App) -> Vec<String> {
+    let status = app.ledger.status();
+    let mut lines = vec![
+        format!("immutag {} is serving", env!("CARGO_PKG_VERSION")),
+        format!(
+            "ledger {} in {}: {} pins, {} open conflicts",
+            status.id,
+            config.data_dir.display(),
+            status.pins,
+            status.conflicts
+        ),
+        String::new(),
+    ];
+    for listener in &app.addresses.listeners {
+        let what = match listener.kind {
+            ListenerKind::Direct => "for explicit references, HOST:PORT/docker.io/library/x:1",
+            ListenerKind::Mirror => "for registry mirrors, docker.io where none is named",
+        };
+        lines.push(format!("{:<8} http://{}  {what}", listener.kind.name(), listener.address));
+    }
+    lines.push(format!("{:<8} http://{}/metrics", "admin", app.addresses.admin));
+    lines.push(String::new());
+    lines.push("What decides, first match:".to_owned());
+    lines.extend(describe(&config.policy).into_iter().map(|rule| format!("  {rule}")));
+    lines.push(String::new());
+    lines.extend(enforcement());
+    lines.push(String::new());
+    lines.extend(snippets(&app.addresses.listeners));
+    lines
+}
+
+/// What holds, and what this process cannot do alone.
+fn enforcement() -> Vec<String> {
+    [
+        "Enforced: a held tag is served as it was first seen; a blocked one stops the client.",
+        "Not enforced by this process: clients that are not set to it; clients whose settings let",
+        "them go on to the registry while this process is down; references by digest.",
+    ]
+    .map(str::to_owned)
+    .to_vec()
+}
+
+/// The two most used clients, ready to paste.
+fn snippets(listeners: &[ListenerConfig]) -> Vec<String> {
+    let of_kind = |kind| listeners.iter().find(move |listener| listener.kind == kind);
+    let mut lines = Vec::new();
+    if let Some(mirror) = of_kind(ListenerKind::Mirror).map(|listener| reachable(listener.address))
+    {
+        lines.extend([
+            "Docker, /etc/docker/daemon.json (docker.io only; then restart docker):".to_owned(),
+            format!("  {{ \"registry-mirrors\": [\"http://{mirror}\"] }}"),
+            "containerd, /etc/containerd/certs.d/docker.io/hosts.toml (no way round):".to_owned(),
+            format!("  server = \"http://{mirror}\""),
+            format!("  [host.\"http://{mirror}\"]"),
+            "    capabilities = [\"pull\", \"resolve\"]".to_owned(),
+        ]);
+    }
+    lines
+}
+
+/// An address that a client on this host can use.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
+    }
+    address
+}
+
+fn warnings(config: &Config, listeners: &[ListenerConfig]) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(kind) = fleeting(&config.data_dir) {
+        warnings.push(format!(
+            "the data directory {} is on {kind}: the ledger will be gone with it, and every tag \
+             gets a second first sight; put data-dir on a volume that lasts",
+            config.data_dir.display()
+        ));
+    }
+    for (name, upstream) in &config.upstreams {
+        if matches!(upstream.credentials, Credentials::Own { .. }) {
+            let reach = listeners.iter().map(|listener| listener.address.to_string());
+            warnings.push(format!(
+                "{name} is asked with the operator's credentials: whoever reaches {} may read \
+                 what they can",
+                reach.collect::<Vec<_>>().join(" or ")
+            ));
+        }
+    }
+    if config.offline {
+        warnings.push("offline: no upstream is asked; pinned and cached content goes on".into());
+    }
+    warnings
+}
+
+/// The file system's name, if it does not outlive a container or a boot.
+fn fleeting(path: &Path) -> Option<&'static str> {
+    const OVERLAYFS: i64 = 0x794c_7630;
+    const TMPFS: i64 = 0x0102_1994;
+    match rustix::fs::statfs(path).ok()?.f_type {
+        OVERLAYFS => Some("an overlay file system (a container without a volume)"),
+        TMPFS => Some("tmpfs (memory)"),
+        _ => None,
+    }
+}

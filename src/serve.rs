@@ -1,0 +1,101 @@
+//! Start, wait, drain.
+
+use std::future::Future;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::app::{App, StartError};
+use crate::banner;
+use crate::clock::SystemClock;
+use crate::config::{Config, ConfigError};
+
+/// Runs until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reads the
+/// configuration again with `reload`: one with problems changes nothing.
+///
+/// Returns whether everything ended by itself within the configured time.
+pub async fn serve(
+    config: Config,
+    accept_rollback: bool,
+    reload: impl Fn() -> Result<Config, ConfigError>,
+) -> Result<bool, StartError> {
+    raise_file_limit();
+    let mut signals = Signals::new();
+    let app = App::start(&config, accept_rollback, SystemClock::shared()).await?;
+    banner::show(&config, &app);
+    loop {
+        match signals.next().await {
+            Wanted::Reload => match reload() {
+                Ok(config) => take(&app, &config),
+                Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+            },
+            Wanted::Stop => break,
+        }
+    }
+    tracing::info!(grace_ms = config.drain.as_millis(), "draining");
+    tokio::select! {
+        is_clean = app.drain(config.drain) => {
+            tracing::info!(is_clean, "stopped");
+            Ok(is_clean)
+        }
+        () = signals.stopped() => {
+            tracing::warn!("a second signal: stopped without waiting");
+            Ok(false)
+        }
+    }
+}
+
+fn take(app: &App, config: &Config) {
+    match app.reload(config) {
+        Ok(()) => tracing::info!(
+            rules = config.policy.rules.len(),
+            "rules, upstreams, stale-if-error and offline were read again; the rest needs a restart"
+        ),
+        Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+    }
+}
+
+/// As many open files as the system lets this process have: connections, blobs, upstreams.
+fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "the limit of open files stays as it is");
+    }
+}
+
+enum Wanted {
+    Reload,
+    Stop,
+}
+
+struct Signals {
+    hangup: Signal,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn new() -> Self {
+        let on = |kind| signal(kind).expect("these signals can be caught");
+        Self {
+            hangup: on(SignalKind::hangup()),
+            interrupt: on(SignalKind::interrupt()),
+            terminate: on(SignalKind::terminate()),
+        }
+    }
+
+    async fn next(&mut self) -> Wanted {
+        tokio::select! {
+            _ = self.hangup.recv() => Wanted::Reload,
+            _ = self.interrupt.recv() => Wanted::Stop,
+            _ = self.terminate.recv() => Wanted::Stop,
+        }
+    }
+
+    fn stopped(&mut self) -> impl Future<Output = ()> {
+        async {
+            while !matches!(self.next().await, Wanted::Stop) {}
+        }
+    }
+}

@@ -9,3 +9,4 @@ pub mod pin;
 pub mod policy;
 pub mod secret;
 pub mod units;
+pub mod upstream;

@@ -9,6 +9,7 @@ pub mod error_code;
 pub mod manifest;
 pub mod media_type;
 pub mod name;
+pub mod reference;
 
 pub use descriptor::{Descriptor, Platform};
 pub use digest::{Algorithm, ComputedDigest, Digest, Hasher};
@@ -16,3 +17,4 @@ pub use error_code::{Envelope, ErrorCode};
 pub use manifest::ManifestKind;
 pub use media_type::MediaType;
 pub use name::{NameError, Registry, Repository, Tag};
+pub use reference::ManifestReference;

@@ -1,0 +1,38 @@
+//! Upstreams: the registries that we may ask, and everything that is between us and them.
+//!
+//! A request runs down one line ([`Upstream::ask`]): a place among the connections, an
+//! authorization (challenge, token, cache), the address guard, an outbound proxy, TLS, redirects,
+//! retries, and back up as an [`Answer`] whose [`Body`] is pulled. What an upstream says steers
+//! none of it beyond the rules of the design, section 7: credentials go to the upstream's own
+//! origin and its token realm, connections to public addresses, unless the configuration says
+//! otherwise. Every read is bounded in size and time.
+
+mod answer;
+mod ask;
+mod body;
+mod breaker;
+mod builtin;
+mod challenge;
+mod client;
+mod connect;
+mod credential;
+mod error;
+mod guard;
+mod locate;
+mod proxy;
+mod retry;
+mod setup;
+mod tls;
+mod token;
+mod url;
+
+pub use answer::{Answer, Ask, Method, Resource};
+pub use ask::Upstream;
+pub use body::Body;
+pub use builtin::{BUILT_IN, BuiltIn};
+pub use client::Observer;
+pub use credential::{ClientCredential, CredentialKey};
+pub use error::{TlsFault, Unavailability, UpstreamError};
+pub use guard::{Guard, Host, Reach, reach, read_host};
+pub use locate::Upstreams;
+pub use setup::{SetupProblem, UpstreamSetupError};

@@ -1,0 +1,202 @@
+//! The straight line of one request: a place, an authorization, retries, the answer.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use hyper::Response;
+use hyper::body::Incoming;
+use hyper::header::{RETRY_AFTER, WWW_AUTHENTICATE};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use super::answer::{Answer, Ask, text};
+use super::body::Body;
+use super::challenge;
+use super::client::{Client, Followed, Observer, Outgoing};
+use super::credential::ClientCredential;
+use super::error::{Unavailability, UpstreamError};
+use super::retry::{
+    MAX_RETRIES, PATIENCE, RetryBudget, backoff, rate_limit_wait, read_retry_after,
+};
+use super::setup::Setup;
+use super::token::{Authorization, TokenKey, Tokens, authorize};
+use crate::config::{Credentials, UpstreamConfig};
+use crate::oci::Registry;
+use crate::secret::Secret;
+
+/// A registry that we may ask. Has connections, health and retries of its own.
+pub struct Upstream {
+    /// The name that references carry.
+    pub name: Registry,
+    /// Its configuration; of a built-in one, the defaults.
+    pub config: UpstreamConfig,
+    client: Client,
+    tokens: Tokens,
+    places: Arc<Semaphore>,
+    budget: RetryBudget,
+}
+
+impl Upstream {
+    pub(crate) fn new(name: Registry, setup: Setup, tokens: Tokens, observer: Observer) -> Self {
+        let config = setup.config.clone();
+        let places = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        Self {
+            client: Client::new(name.clone(), setup, observer),
+            name,
+            config,
+            tokens,
+            places: Arc::new(Semaphore::new(places)),
+            budget: RetryBudget::new(),
+        }
+    }
+
+    /// Asks, with authorization, redirects and retries.
+    ///
+    /// Every answer of the registry itself is `Ok`, 404 and 416 too; refused access, rate limits,
+    /// failures and answers that break the rules are errors. Dropping the future stops the request.
+    pub async fn ask(&self, ask: Ask) -> Result<Answer, UpstreamError> {
+        let started = Instant::now();
+        let attempts =
+            (self.config.connect_timeout + self.config.header_timeout) * (MAX_RETRIES + 1);
+        let until = ask.deadline.map(|deadline| started + deadline);
+        let deadline = until.unwrap_or(started + attempts);
+        let place = self.take_place(deadline).await?;
+        self.budget.earn();
+        let mut retry = 0;
+        let response = loop {
+            match self.attempt(&ask, deadline).await {
+                Ok(response) => break response,
+                Err(error) => {
+                    let pause = pause_before(retry, &error).ok_or_else(|| error.clone())?;
+                    if Instant::now() + pause >= deadline || !self.budget.spend() {
+                        return Err(error);
+                    }
+                    sleep(pause).await;
+                    retry += 1;
+                }
+            }
+        };
+        Answer::read(response, ask.range_from, |incoming| {
+            Body::new(incoming, self.config.body_idle_timeout, until).holding(place)
+        })
+    }
+
+    async fn take_place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, UpstreamError> {
+        let deadline = deadline.min(Instant::now() + self.config.header_timeout);
+        match timeout_at(deadline, self.places.clone().acquire_owned()).await {
+            Ok(Ok(place)) => Ok(place),
+            Ok(Err(_)) | Err(_) => Err(UpstreamError::unavailable(Unavailability::Overloaded)),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let response = self.exchange(ask, deadline).await?;
+        let wait = text(response.headers(), RETRY_AFTER.as_str());
+        let now = SystemTime::now();
+        match response.status().as_u16() {
+            status @ (401 | 403) => Err(UpstreamError::Authentication { status }),
+            429 => Err(UpstreamError::RateLimited {
+                retry_after: rate_limit_wait(wait.as_deref(), now),
+            }),
+            status @ 500.. => Err(UpstreamError::Unavailable {
+                why: Unavailability::Answers(status),
+                retry_after: wait.and_then(|text| read_retry_after(&text, now)),
+            }),
+            _ => Ok(response),
+        }
+    }
+
+    /// Asks with the authorization at hand, and once more with a new one if that does not do.
+    async fn exchange(
+        &self,
+        ask: &Ask,
+        deadline: Instant,
+    ) -> Result<Response<Incoming>, UpstreamError> {
+        let credential = self.credential(ask);
+        if let Some(ClientCredential::Bearer(_)) = &credential {
+            let header = credential.as_ref().map(ClientCredential::to_header);
+            return Ok(self.send(ask, header.as_ref(), deadline).await?.response);
+        }
+        let key = TokenKey {
+            registry: self.name.clone(),
+            repository: ask.repository.clone(),
+            credential: credential.as_ref().map(ClientCredential::key),
+        };
+        let known = self.tokens.get(&key).await;
+        let first = self.send(ask, header(known.as_ref()), deadline).await?;
+        if !first.is_own || first.response.status() != 401 {
+            return Ok(first.response);
+        }
+        if let Some(refused) = &known {
+            self.tokens.refused(&key, refused).await;
+        }
+        let (head, body) = first.response.into_parts();
+        self.client.discard(body, deadline).await;
+        let headers = head.headers.get_all(WWW_AUTHENTICATE);
+        let challenges = challenge::parse(headers.iter().map(hyper::header::HeaderValue::as_bytes));
+        let fetch = authorize(&self.client, &challenges, &ask.repository, credential.as_ref());
+        let fetch = self.tokens.get_or_fetch(key.clone(), fetch);
+        let fresh = timeout_at(deadline, fetch).await.map_err(|_| UpstreamError::Timeout)??;
+        let second = self.send(ask, header(Some(&fresh)), deadline).await?;
+        if second.is_own && second.response.status() == 401 {
+            self.tokens.refused(&key, &fresh).await;
+        }
+        Ok(second.response)
+    }
+
+    async fn send(
+        &self,
+        ask: &Ask,
+        authorization: Option<&Secret>,
+        deadline: Instant,
+    ) -> Result<Followed, UpstreamError> {
+        let path = ask.resource.path(&ask.repository);
+        let url = self.client.setup().origin.at(&path);
+        let request = Outgoing {
+            method: ask.method,
+            url: url.ok_or(UpstreamError::Invalid("the request would need a malformed URL"))?,
+            accept: ask.accept.as_deref(),
+            range_from: ask.range_from,
+            authorization,
+        };
+        self.client.follow(request, deadline).await
+    }
+
+    /// Whose credentials this request goes with: design, section 7.
+    fn credential(&self, ask: &Ask) -> Option<ClientCredential> {
+        match &self.config.credentials {
+            Credentials::Client => ask.credential.clone(),
+            Credentials::Own { username, password }
+                if self.client.setup().covers(&ask.repository) =>
+            {
+                Some(ClientCredential::Basic {
+                    username: username.clone(),
+                    password: password.clone(),
+                })
+            }
+            Credentials::None | Credentials::Own { .. } => None,
+        }
+    }
+}
+
+fn header(authorization: Option<&Authorization>) -> Option<&Secret> {
+    authorization.map(|authorization| &authorization.header)
+}
+
+/// How long to wait before asking again after this error; `None`: not at all.
+fn pause_before(retry: u32, error: &UpstreamError) -> Option<Duration> {
+    let UpstreamError::Unavailable { why, retry_after } = error else { return None };
+    let is_passing = match why {
+        Unavailability::Answers(status) => matches!(status, 500 | 502 | 503 | 504),
+        Unavailability::CutShort | Unavailability::Proxied | Unavailability::Unreachable => true,
+        Unavailability::BreakerOpen | Unavailability::Overloaded => false,
+    };
+    let jitter = RandomState::new().hash_one(retry).to_le_bytes()[0];
+    let pause = retry_after.unwrap_or_default().max(backoff(retry, jitter));
+    (is_passing && retry < MAX_RETRIES && pause <= PATIENCE).then_some(pause)
+}

@@ -1,0 +1,82 @@
+//! Finds upstreams by registry name.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::ask::Upstream;
+use super::client::Observer;
+use super::proxy::Proxy;
+use super::setup::{Setup, SetupProblem, Shared, UpstreamSetupError};
+use super::tls::Trust;
+use super::token::Tokens;
+use crate::config::UpstreamConfig;
+use crate::oci::Registry;
+
+/// Clients of so many registries are kept; names come from whoever asks, and patterns have many.
+const MAX_KEPT: usize = 256;
+
+/// Finds upstreams by registry name: the configured ones, and those that are known without
+/// configuration. Rebuilt on a reload.
+///
+/// A registry's name is looked up here and never dialled: what is unknown is not asked.
+pub struct Upstreams {
+    configured: BTreeMap<Registry, Setup>,
+    shared: Shared,
+    tokens: Tokens,
+    observer: Observer,
+    kept: Mutex<HashMap<Registry, Arc<Upstream>>>,
+}
+
+impl Upstreams {
+    /// Checks the configured upstreams and reads the environment's proxies.
+    pub fn new(
+        configured: &BTreeMap<Registry, UpstreamConfig>,
+    ) -> Result<Self, UpstreamSetupError> {
+        let environment = Proxy::from_environment().ok_or_else(|| UpstreamSetupError {
+            registry: Registry::docker_io(),
+            problem: SetupProblem::SpoilsProxy,
+        })?;
+        let shared =
+            Shared { environment: Arc::new(environment), system: Arc::new(Trust::system()) };
+        let configured = configured
+            .iter()
+            .map(|(name, config)| Ok((name.clone(), Setup::configured(name, config, &shared)?)))
+            .collect::<Result<_, UpstreamSetupError>>()?;
+        Ok(Self {
+            configured,
+            shared,
+            tokens: Tokens::new(),
+            observer: Arc::new(|_, _, _| {}),
+            kept: Mutex::default(),
+        })
+    }
+
+    /// The same upstreams, with somebody who is told of every request.
+    #[must_use]
+    pub fn with_observer(self, observer: Observer) -> Self {
+        Self { observer, kept: Mutex::default(), ..self }
+    }
+
+    /// The upstream of this name; `None`: nobody knows it.
+    pub fn locate(&self, registry: &Registry) -> Option<Arc<Upstream>> {
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(upstream) = kept.get(registry) {
+            return Some(upstream.clone());
+        }
+        let configured = self.configured.get(registry).cloned();
+        let setup = configured.or_else(|| Setup::built_in(registry, &self.shared))?;
+        let upstream = Arc::new(Upstream::new(
+            registry.clone(),
+            setup,
+            self.tokens.clone(),
+            self.observer.clone(),
+        ));
+        if kept.len() >= MAX_KEPT {
+            // Any that came by a pattern: its client is rebuilt when it is asked for again.
+            let other = kept.keys().find(|name| !self.configured.contains_key(name)).cloned();
+            other.and_then(|name| kept.remove(&name));
+        }
+        kept.insert(registry.clone(), upstream.clone());
+        Some(upstream)
+    }
+}

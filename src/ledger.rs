@@ -1,7 +1,44 @@
 //! The ledger: which digest was first seen at which tag, and everything that happened since.
 //!
-//! The trait is the contract; `log` + `index` (the default) and `memory` implement it, and every
-//! implementation passes `contract`.
+//! The trait is the contract; [`FileLedger`] (the default: `log`, the truth, and `index`, sled) and
+//! [`MemoryLedger`] implement it, and every implementation passes `contract`.
+//!
+//! The way of a pin through [`FileLedger`]: `store` asks, `writer` decides and has `log` write one
+//! `batch` of `record`s and manifests, `shared` shows it, `indexer` follows. The way of a start:
+//! `recover` reads `anchor`, `snapshot` and, by `scan`, the log, and judges before it changes
+//! anything.
+
+mod anchor;
+mod batch;
+#[cfg(test)]
+mod contract;
+mod cursor;
+mod disk;
+mod facts;
+mod files;
+mod index;
+mod indexer;
+mod keeper;
+mod lock;
+mod log;
+mod memory;
+mod open;
+mod record;
+mod recover;
+mod scan;
+mod segment;
+mod shared;
+mod snapshot;
+mod store;
+mod take;
+mod verify;
+mod writer;
+
+pub use disk::{Disk, LogFile, RealDisk};
+pub use memory::MemoryLedger;
+pub use open::{OnSync, OpenError, OpenOptions};
+pub use store::FileLedger;
+pub use verify::Verified;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +87,9 @@ pub enum LedgerError {
     /// No space for the next batches; tried again each second.
     #[error("there is no disk space for the ledger's next records: {0}")]
     Full(String),
+    /// The caller asked for what makes no sense; nothing was written.
+    #[error("the ledger refuses: {0}")]
+    Refused(&'static str),
     /// The index is damaged and being rebuilt from the log, or not caught up.
     #[error("the ledger's index is being rebuilt from its log")]
     Rebuilding,

@@ -1,0 +1,331 @@
+//! The ledger on this machine's disk: the log is the truth, the index answers.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::{self, JoinHandle};
+
+use async_trait::async_trait;
+use tokio::sync::{mpsc, oneshot};
+
+use super::batch::Hash;
+use super::cursor::{self, Attached};
+use super::indexer::{Answer, Indexer, Query};
+use super::keeper::{Keeper, write_anchor};
+use super::lock::Lock;
+use super::open::{OpenError, OpenOptions};
+use super::recover::recover;
+use super::segment::Position;
+use super::shared::{Head, Shared, lock};
+use super::verify::{self, Verified};
+use super::writer::{Append, Request, Writer};
+use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
+use crate::clock::Clock;
+use crate::event::{Draft, Event};
+use crate::oci::{Algorithm, Digest};
+use crate::pin::{PinKey, TagState};
+
+/// The ledger in a data directory. One process has it at a time.
+///
+/// Dropping it closes it.
+pub struct FileLedger {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    indexer: Arc<Indexer>,
+    keeper: Keeper,
+    requests: RwLock<Option<mpsc::Sender<Request>>>,
+    stopping: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    lock: Mutex<Option<Lock>>,
+}
+
+/// How many requests may wait for the writer.
+const QUEUE: usize = 4096;
+
+impl FileLedger {
+    /// Opens the ledger, or makes one where none ever was.
+    ///
+    /// Returns as soon as pins can be written; the index may still catch up.
+    ///
+    /// # Errors
+    /// See [`OpenError`]. Nothing was changed on disk then.
+    pub fn open(options: &OpenOptions, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let recovered = recover(options, &*clock)?;
+        let log = recovered.log;
+        let head = Head { last: log.last(), end: log.end() };
+        let data_dir = options.data_dir.clone();
+        let shared = Arc::new(Shared::new(*log.id(), data_dir, recovered.facts, head));
+        for (key, state) in recovered.states {
+            shared.cache(&key, &Arc::new(state));
+        }
+        let indexer = Indexer::start(shared.clone(), options.index_patience);
+        let (keeper, jobs) = Keeper::new();
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let sealed = recovered.sealed;
+        let unread = sealed[..recovered.unread].to_vec();
+        let writer = Writer {
+            log,
+            shared: shared.clone(),
+            clock,
+            indexer: indexer.clone(),
+            keeper: keeper.clone(),
+            sealed,
+            refused: None,
+        };
+        let stopping = Arc::new(AtomicBool::new(false));
+        let io = |error| OpenError::io(Path::new("a thread of the ledger"), error);
+        let threads = vec![
+            spawn("ledger-writer", move || writer.run(receiver)).map_err(io)?,
+            jobs.start(shared.clone(), indexer.clone(), sender.downgrade()).map_err(io)?,
+            verify::in_background(shared.clone(), unread, stopping.clone()).map_err(io)?,
+        ];
+        let (threads, lock) = (Mutex::new(threads), Mutex::new(Some(recovered.lock)));
+        let requests = RwLock::new(Some(sender));
+        let inner = Inner { shared, indexer, keeper, requests, stopping, threads, lock };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// Writes what waits, the index and the anchor, and lets the data directory go. Everything
+    /// asked afterwards is refused with [`LedgerError::Closed`], or answered from memory.
+    pub async fn close(&self) {
+        let inner = self.inner.clone();
+        // It only fails if the runtime is going down, and then `drop` does it.
+        let _ = tokio::task::spawn_blocking(move || inner.shut_down()).await;
+    }
+
+    /// Reads all of the log up to now, every hash in it, and every manifest.
+    ///
+    /// # Errors
+    /// [`OpenError::Damaged`] at the first fault.
+    pub fn verify(&self) -> Result<Verified, OpenError> {
+        verify::verify(&self.inner.shared)
+    }
+
+    /// Throws the index away and builds it from the log; returns when it has caught up.
+    ///
+    /// # Errors
+    /// [`LedgerError::Rebuilding`] if that did not work at the first try; it goes on.
+    pub async fn rebuild_index(&self) -> Result<(), LedgerError> {
+        self.inner.indexer.rebuild("as told");
+        self.index_caught_up().await
+    }
+
+    /// Waits until the index has everything that is in the log now.
+    ///
+    /// # Errors
+    /// [`LedgerError::Rebuilding`] if it had to be begun anew meanwhile.
+    pub async fn index_caught_up(&self) -> Result<(), LedgerError> {
+        let head = self.inner.shared.head().last.sequence;
+        self.inner.indexer.ask(Query::Place([0; 32]), head, true).await.map(drop)
+    }
+
+    async fn submit<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, LedgerError>>) -> Request,
+    ) -> Result<T, LedgerError> {
+        let requests = self.inner.requests.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let (reply, answer) = oneshot::channel();
+        let Some(requests) = requests else { return Err(LedgerError::Closed) };
+        requests.send(request(reply)).await.map_err(|_| LedgerError::Closed)?;
+        drop(requests);
+        answer.await.map_err(|_| LedgerError::Closed)?
+    }
+
+    /// Where a manifest lies, by memory or index: a hint, to be checked there.
+    async fn place(&self, sha256: &Hash) -> Result<Option<Position>, LedgerError> {
+        let (recent, head) = {
+            let memory = self.inner.shared.memory();
+            if !memory.facts.may_hold(sha256) {
+                return Ok(None);
+            }
+            (memory.recent_manifests.get(sha256).copied(), memory.head.last.sequence)
+        };
+        if recent.is_some() {
+            return Ok(recent);
+        }
+        let reply = self.inner.indexer.ask(Query::Place(*sha256), head, false).await?;
+        match reply.answer {
+            Answer::Place(place) => Ok(place),
+            _ => Err(LedgerError::Rebuilding),
+        }
+    }
+
+    /// Whether the log has the manifest for certain: it was read back and hashed.
+    async fn holds(&self, manifest: &StoredManifest) -> bool {
+        matches!(self.manifest(&manifest.content.digest).await, Ok(Some(_)))
+    }
+
+    async fn attached(&self, sha256: Hash, at: Position) -> std::io::Result<Attached> {
+        let log = self.inner.shared.log.clone();
+        let read = tokio::task::spawn_blocking(move || cursor::manifest(&log, &sha256, at));
+        read.await.map_err(std::io::Error::other)?
+    }
+}
+
+#[async_trait]
+impl LedgerStore for FileLedger {
+    async fn state(&self, key: &PinKey) -> Result<Option<Arc<TagState>>, LedgerError> {
+        let (shared, indexer) = (&self.inner.shared, &self.inner.indexer);
+        let (sequence, found) = shared.look_up(key);
+        if sequence == 0 || found.is_some() {
+            return Ok(found);
+        }
+        let reply = indexer.ask(Query::Events(key.clone()), 0, false).await?;
+        let Answer::Events(events) = reply.answer else { return Err(LedgerError::Rebuilding) };
+        let state = fold(&events);
+        if state.sequence >= sequence {
+            shared.cache(key, &state);
+            return Ok(Some(state));
+        }
+        if reply.applied >= sequence {
+            indexer.doubt("it does not know a tag that the log has");
+        }
+        Err(LedgerError::Rebuilding)
+    }
+
+    async fn append(
+        &self,
+        draft: Draft,
+        expected: u64,
+        manifest: Option<StoredManifest>,
+    ) -> Result<Outcome, LedgerError> {
+        let Some(key) = draft.key.clone() else {
+            return Err(LedgerError::Refused("an event about a tag must name the tag"));
+        };
+        let mut manifest = manifest;
+        if let Some(given) = &manifest
+            && self.holds(given).await
+        {
+            manifest = None;
+        }
+        loop {
+            let known = self.state(&key).await?;
+            if known.as_ref().map_or(0, |state| state.sequence) != expected {
+                return Ok(Outcome::Raced(known.unwrap_or_default()));
+            }
+            let (key, draft, manifest) = (key.clone(), draft.clone(), manifest.clone());
+            let answer = self.submit(|reply| {
+                Request::Append(Box::new(Append { key, draft, expected, known, manifest, reply }))
+            });
+            if let Some(outcome) = answer.await? {
+                return Ok(outcome);
+            }
+        }
+    }
+
+    async fn append_global(&self, draft: Draft) -> Result<Event, LedgerError> {
+        if draft.key.is_some() {
+            return Err(LedgerError::Refused("an event about everything must not name a tag"));
+        }
+        self.submit(|reply| Request::Global(draft, reply)).await
+    }
+
+    async fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, LedgerError> {
+        let Some(sha256) = digest.as_bytes().first_chunk().copied() else { return Ok(None) };
+        if digest.algorithm() != Algorithm::Sha256 {
+            return Ok(None);
+        }
+        let Some(at) = self.place(&sha256).await? else { return Ok(None) };
+        match self.attached(sha256, at).await {
+            Ok(Attached::Manifest(manifest)) => Ok(Some(manifest)),
+            Ok(Attached::Other) => {
+                self.inner.indexer.doubt("it named a wrong place for a manifest");
+                Err(LedgerError::Rebuilding)
+            }
+            Ok(Attached::Damaged) => {
+                let what = format!("the log's bytes of {digest} are not what was written");
+                let failure = LedgerError::Failed(what);
+                self.inner.shared.fail(failure.clone());
+                Err(failure)
+            }
+            Err(error) => Err(LedgerError::Failed(format!("the log cannot be read: {error}"))),
+        }
+    }
+
+    fn is_revoked(&self, digest: &Digest) -> bool {
+        self.inner.shared.is_revoked(digest)
+    }
+
+    async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
+        let head = self.inner.shared.head().last.sequence;
+        let reply = self.inner.indexer.ask(Query::Events(key.clone()), head, false).await?;
+        match reply.answer {
+            Answer::Events(events) => Ok(events),
+            _ => Err(LedgerError::Rebuilding),
+        }
+    }
+
+    async fn list(
+        &self,
+        after: Option<&PinKey>,
+        limit: usize,
+    ) -> Result<Vec<(PinKey, Arc<TagState>)>, LedgerError> {
+        let head = self.inner.shared.head().last.sequence;
+        let query = Query::Tags(after.cloned(), limit);
+        let reply = self.inner.indexer.ask(query, head, false).await?;
+        let Answer::Tags(tags) = reply.answer else { return Err(LedgerError::Rebuilding) };
+        Ok(tags.into_iter().map(|(key, events)| (key, fold(&events))).collect())
+    }
+
+    async fn events(&self, from: u64, limit: usize) -> Result<Vec<Event>, LedgerError> {
+        let shared = self.inner.shared.clone();
+        let read = tokio::task::spawn_blocking(move || verify::events(&shared, from, limit));
+        read.await.map_err(|error| LedgerError::Failed(error.to_string()))?
+    }
+
+    fn status(&self) -> LedgerStatus {
+        let shared = &self.inner.shared;
+        let memory = shared.memory();
+        LedgerStatus {
+            id: shared.id_text(),
+            created_ms: memory.facts.created_ms,
+            sequence: memory.head.last.sequence,
+            head: files::hex(&memory.head.last.hash),
+            pins: memory.facts.pins,
+            conflicts: memory.facts.conflicts,
+            failure: shared.failure().map(|failure| failure.to_string()),
+            rebuilding: shared.rebuilding.load(Ordering::SeqCst),
+        }
+    }
+}
+
+impl Inner {
+    /// Ends all threads, writer first, and lets the lock go last. Does nothing the second time.
+    fn shut_down(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+        self.keeper.stop();
+        drop(self.requests.write().unwrap_or_else(PoisonError::into_inner).take());
+        let threads = std::mem::take(&mut *lock(&self.threads));
+        if threads.is_empty() {
+            return;
+        }
+        for thread in threads {
+            if thread.join().is_err() {
+                tracing::error!("a thread of the ledger panicked");
+            }
+        }
+        self.indexer.stop();
+        write_anchor(&self.shared);
+        drop(lock(&self.lock).take());
+    }
+}
+
+impl Drop for FileLedger {
+    fn drop(&mut self) {
+        self.inner.shut_down();
+    }
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<JoinHandle<()>> {
+    thread::Builder::new().name(name.to_owned()).spawn(run)
+}
+
+/// The state that a tag's events come to.
+fn fold(events: &[Event]) -> Arc<TagState> {
+    let mut state = TagState::default();
+    events.iter().for_each(|event| state.apply(event));
+    Arc::new(state)
+}

@@ -16,7 +16,7 @@ pub struct Descriptor {
     pub size_bytes: u64,
     /// The platform, in an index.
     pub platform: Option<Platform>,
-    /// Whether it is an attestation in an index (BuildKit's
+    /// Whether it is an attestation in an index (`BuildKit`'s
     /// `vnd.docker.reference.type: attestation-manifest`).
     pub is_attestation: bool,
 }

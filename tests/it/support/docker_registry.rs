@@ -11,7 +11,7 @@ use super::content::{Image, Index, Manifest};
 use super::http::{Answer, Call};
 use super::process::{Daemon, find};
 use super::tls::Authority;
-use super::token::{SERVICE, TokenServer};
+use super::token::{ISSUER, SERVICE, TokenServer};
 
 /// A running registry; it ends when it is dropped.
 pub(crate) struct DockerRegistry {
@@ -164,10 +164,10 @@ fn configuration(
     }
     if let Some(tokens) = tokens {
         write("tokens.pem", &tokens.certificate_pem);
-        let (realm, issuer) = (tokens.realm(), tokens.issuer());
+        let realm = tokens.realm();
         write!(
             config,
-            "auth:\n  token:\n    realm: {realm}\n    service: {SERVICE}\n    issuer: {issuer}\n    \
+            "auth:\n  token:\n    realm: {realm}\n    service: {SERVICE}\n    issuer: {ISSUER}\n    \
              rootcertbundle: {place}/tokens.pem\n"
         )
         .expect("a String takes everything");

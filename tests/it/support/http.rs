@@ -102,15 +102,13 @@ impl Call {
     /// The answer, or why there is no head of one.
     pub(crate) fn try_send(self) -> io::Result<Answer> {
         let mut wire = self.connect()?;
-        let mut request = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
-        if self.fields.get("Host").is_none() {
-            request += &format!("Host: {}\r\n", self.host);
+        let mut fields = self.fields.clone();
+        if fields.get("Host").is_none() {
+            fields.set("Host", Some(&self.host));
         }
-        for (name, value) in &self.fields.0 {
-            request += &format!("{name}: {value}\r\n");
-        }
-        request += "Connection: close\r\n\r\n";
-        wire.write_all(request.as_bytes())?;
+        fields.set("Connection", Some("close"));
+        let line = format!("{} {} HTTP/1.1\r\n", self.method, self.target);
+        wire.write_all(format!("{line}{fields}\r\n").as_bytes())?;
         wire.write_all(&self.body)?;
         wire.flush()?;
         Answer::read(&mut wire, self.method == "HEAD")

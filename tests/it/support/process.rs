@@ -12,6 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Whether every program is there. If not: fails in CI, elsewhere says what is skipped.
 #[track_caller]
+#[expect(clippy::print_stderr, reason = "what is skipped is told to the person who runs the tests")]
 pub(crate) fn have(programs: &[&str]) -> bool {
     let missing: Vec<_> = programs.iter().filter(|name| find(name).is_none()).collect();
     if missing.is_empty() {

@@ -255,17 +255,14 @@ impl Reply {
     }
 
     fn head(&self) -> String {
-        let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, self.reason);
-        for (name, value) in &self.fields.0 {
-            head += &format!("{name}: {value}\r\n");
-        }
-        match &self.framing {
-            Framing::Chunked | Framing::Endless => head += "Transfer-Encoding: chunked\r\n",
-            Framing::Claim(length) => head += &format!("Content-Length: {length}\r\n"),
-            Framing::Close => (),
-            Framing::Length => head += &format!("Content-Length: {}\r\n", self.body.len()),
-        }
-        head + "\r\n"
+        let Self { status, reason, fields, .. } = self;
+        let framing = match &self.framing {
+            Framing::Chunked | Framing::Endless => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Framing::Claim(length) => format!("Content-Length: {length}\r\n"),
+            Framing::Close => String::new(),
+            Framing::Length => format!("Content-Length: {}\r\n", self.body.len()),
+        };
+        format!("HTTP/1.1 {status} {reason}\r\n{fields}{framing}\r\n")
     }
 
     fn write_piece(&self, wire: &mut Wire, bytes: &[u8]) -> io::Result<()> {

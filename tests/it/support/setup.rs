@@ -64,9 +64,8 @@ impl Setup {
     /// The same with more lines of TOML.
     pub(crate) fn upstream_with(mut self, name: &str, url: &str, lines: &str) -> Self {
         let plain = if url.starts_with("http://") { "plain-http = true\n" } else { "" };
-        self.upstreams += &format!(
-            "[upstream.\"{name}\"]\nurl = \"{url}\"\nallow-private = true\n{plain}{lines}\n\n"
-        );
+        let table = format!("[upstream.\"{name}\"]\nurl = \"{url}\"\nallow-private = true\n");
+        self.upstreams.extend([&table, plain, lines, "\n\n"]);
         self
     }
 

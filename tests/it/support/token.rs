@@ -18,7 +18,8 @@ use super::server::{Reply, Request, Server};
 
 /// The service that it speaks for; registries name it in their challenge.
 pub(crate) const SERVICE: &str = "immutag-tests";
-const ISSUER: &str = "immutag-tests-issuer";
+/// The issuer that its tokens name.
+pub(crate) const ISSUER: &str = "immutag-tests-issuer";
 const LIFE: Duration = Duration::from_secs(300);
 
 /// A token server on 127.0.0.1 with users, and what each of them may pull.
@@ -114,11 +115,6 @@ impl TokenServer {
     /// A token with these actions (`"pull,push"`), for the test itself.
     pub(crate) fn issue(&self, repository: &str, actions: &str) -> String {
         self.office.issue("the test", &[(repository, actions)])
-    }
-
-    /// The issuer's name, for a registry's configuration.
-    pub(crate) fn issuer(&self) -> &'static str {
-        ISSUER
     }
 
     /// Every request that came.

@@ -96,6 +96,12 @@ impl Fields {
     }
 }
 
+impl std::fmt::Display for Fields {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.iter().try_for_each(|(name, value)| write!(out, "{name}: {value}\r\n"))
+    }
+}
+
 /// A message's first line and fields.
 pub(crate) struct Head {
     pub(crate) first_line: String,

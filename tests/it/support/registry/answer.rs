@@ -112,10 +112,10 @@ impl Repository {
             return Some(reference.to_owned());
         }
         let mut accepts = request.fields.all("Accept");
-        if let Some(child) = self.down_converted.get(reference) {
-            if !accepts.any(|line| line.contains(OCI_INDEX) || line.contains(".list.v2")) {
-                return Some(child.clone());
-            }
+        if let Some(child) = self.down_converted.get(reference)
+            && !accepts.any(|line| line.contains(OCI_INDEX) || line.contains(".list.v2"))
+        {
+            return Some(child.clone());
         }
         Some(match self.tags.get_mut(reference)? {
             Tag::At(digest) => digest.clone(),

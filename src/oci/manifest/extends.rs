@@ -36,10 +36,7 @@ type Pair = (String, String);
 impl Taken {
     fn of(pinned: &Manifest) -> Self {
         let platforms = pinned.children.iter().map(|child| child.platform.as_ref());
-        let pairs = platforms
-            .filter(|platform| !platform.is_some_and(Platform::is_unknown))
-            .map(|platform| normalised(platform?))
-            .collect::<Option<_>>();
+        let pairs = platforms.map(|platform| normalised(platform?)).collect::<Option<_>>();
         pairs.map_or(Self::Everybody, Self::Pairs)
     }
 
@@ -80,7 +77,9 @@ fn normalised(platform: &Platform) -> Option<Pair> {
 /// Whether every client reads the platform as `pair`: it is spelled so, in `GOOS`'s and `GOARCH`'s
 /// letters. `x86_64` is `amd64` to some and nothing to others.
 fn is_canonical(platform: &Platform, pair: &Pair) -> bool {
-    let plain = |text: &str| text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'));
+    let plain = |text: &str| {
+        text != "unknown" && text.bytes().all(|byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9'))
+    };
     (&platform.os, &platform.architecture) == (&pair.0, &pair.1) && plain(&pair.0) && plain(&pair.1)
 }
 

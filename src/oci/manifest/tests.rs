@@ -55,6 +55,8 @@ fn an_index_gives_its_children() {
     assert_eq!(amd64.digest.to_string(), digest('3'));
     assert_eq!(amd64.size_bytes, 7);
     assert!(index.children[1].is_attestation && !amd64.is_attestation);
+    let other = attestation('2').replace("attestation-manifest", "other");
+    assert!(!index_of(&[other]).children[0].is_attestation);
     assert_eq!(index.child("linux", "s390x"), None);
     assert_eq!(index.child("unknown", "unknown"), None);
     assert!(index.names(&digest('2').parse().unwrap()));
@@ -155,6 +157,9 @@ fn a_repeated_key_is_refused_at_every_level() {
     ] {
         refused(json, INDEX, "DUPLICATE_KEY");
     }
+    let inner =
+        body(&format!(r#""manifests":[{one},{one}],"x":{{"y":1}},"y":2,"mediaType":"{INDEX}""#));
+    assert!(parse(inner, INDEX).is_ok(), "one key in two objects is no repetition");
     let many = |last: usize| {
         let keys: Vec<_> = (0..100).chain([last]).map(|n| format!(r#""{n}":0"#)).collect();
         body(&format!(r#""manifests":[],"x":{{{}}}"#, keys.join(",")))
@@ -271,6 +276,8 @@ fn an_array_is_never_taken_for_an_object() {
     refused(body(&format!(r#""config":{array},"layers":[]"#)), IMAGE, "INVALID_FIELD");
     refused(body(&format!(r#""subject":{array},"manifests":[]"#)), INDEX, "INVALID_FIELD");
     let one = child('1', "linux/amd64");
+    let annotated = one.replace("\"size\"", r#""annotations":["attestation-manifest"],"size""#);
+    refused(index_json(&[annotated]), INDEX, "INVALID_FIELD");
     let platform = one.find("{\"os\"").unwrap();
     let json = index_json(&[format!("{}[\"amd64\",\"linux\"]}}", &one[..platform])]);
     refused(json, INDEX, "INVALID_FIELD");

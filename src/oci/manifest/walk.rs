@@ -250,3 +250,18 @@ fn note(present: &mut Present, key: &str) {
         _ => {}
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::folds_to;
+
+    #[test]
+    fn keys_fold_as_go_folds_them() {
+        for key in ["disks", "DISKS", "diſks", "dis\u{212a}ſ"] {
+            assert!(folds_to(key, "disks"), "{key}");
+        }
+        for key in ["disk", "diskss", "dısks", "dißks", "", "d\u{0456}sks"] {
+            assert!(!folds_to(key, "disks"), "{key}");
+        }
+    }
+}

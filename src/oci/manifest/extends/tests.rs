@@ -1,4 +1,4 @@
-use crate::oci::manifest::fixtures::{attestation, child, image, image_json, index_json, index_of};
+use crate::oci::manifest::fixtures::{attestation, child, image, index_json, index_of};
 use crate::oci::manifest::{Manifest, ManifestKind};
 
 const LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -65,6 +65,7 @@ fn an_addition_that_some_client_of_the_pinned_index_could_take_does_not_extend()
         // For nobody, or for anybody.
         child('4', "unknown/unknown"),
         child('4', "unknown/amd64").replace("unknown", ""),
+        child('4', "unknown/s390x"),
         child('4', "linux/"),
         s390x[..s390x.find(",\"platform\"").unwrap()].to_owned() + "}",
         s390x[..s390x.find(",\"platform\"").unwrap()].replace("\"size\"", mark) + "}",
@@ -113,6 +114,23 @@ fn windows_versions_may_not_be_swapped() {
 }
 
 #[test]
+fn a_pinned_alias_takes_the_platform_that_it_stands_for() {
+    for (alias, name) in [
+        ("linux/x86_64", "linux/amd64"),
+        ("linux/X86-64", "linux/amd64"),
+        ("linux/aarch64", "linux/arm64"),
+        ("linux/armhf", "linux/arm"),
+        ("linux/i386", "linux/386"),
+        ("macOS/arm64", "darwin/arm64"),
+        ("LINUX/amd64", "linux/amd64"),
+    ] {
+        let pinned = index_of(&[child('1', alias)]);
+        assert!(!index_of(&[child('2', name), child('1', alias)]).extends(&pinned), "{alias}");
+        assert!(index_of(&[child('2', "linux/s390x"), child('1', alias)]).extends(&pinned));
+    }
+}
+
+#[test]
 fn a_child_without_a_platform_may_be_everybodys() {
     let bare = amd()[..amd().find(",\"platform\"").unwrap()].to_owned() + "}";
     let pinned = index_of(std::slice::from_ref(&bare));
@@ -127,9 +145,10 @@ fn only_an_index_of_the_same_type_extends_an_index() {
     let list = Manifest::parse(list.as_bytes(), None).unwrap();
     assert!(!list.extends(&pinned()));
     assert!(!pinned().extends(&image()) && !image().extends(&pinned()));
-    let typed = image_json().replacen('{', r#"{"artifactType":"a/b","#, 1);
-    assert!(!Manifest::parse(typed.as_bytes(), None).unwrap().extends(&image()));
     assert!(!image().extends(&image()));
-    let typed = index_json(&grown).replacen('{', r#"{"artifactType":"a/b","#, 1);
-    assert!(!Manifest::parse(typed.as_bytes(), None).unwrap().extends(&pinned()));
+    let subject = format!(r#"{{"subject":{},"#, amd());
+    for head in [r#"{"artifactType":"a/b","#, &subject] {
+        let changed = index_json(&grown).replacen('{', head, 1);
+        assert!(!Manifest::parse(changed.as_bytes(), None).unwrap().extends(&pinned()), "{head}");
+    }
 }

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, socket};
+use crate::admin::Admin;
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
@@ -101,11 +101,9 @@ impl App {
         };
         let (stop, stopped) = watch::channel(false);
         let pull = Pull::new(edges, settings);
-        let mut wiring =
-            Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
+        let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
         let listeners = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
-        wiring.socket(&config.data_dir, &ledger)?;
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };
@@ -235,14 +233,6 @@ impl Wiring {
     fn listener(&self, socket: TcpListener, allow_from: AllowFrom, name: &str) -> Listener {
         let connections = self.pull.edges().metrics.connections.with_label_values(&[name]);
         Listener { socket, allow_from, connections }
-    }
-
-    fn socket(&mut self, data_dir: &Path, ledger: &Arc<FileLedger>) -> Result<(), StartError> {
-        let path = data_dir.join("admin.sock");
-        let in_path = |source| StartError::DataDir { path: path.clone(), source };
-        let socket = socket::bind(&path).map_err(in_path)?;
-        self.running.spawn(socket::run(socket, Arc::clone(ledger), self.stopped.clone()));
-        Ok(())
     }
 }
 

@@ -1,6 +1,8 @@
 //! immutag: tags that stay what they were.
 
 pub mod admin;
+pub mod app;
+pub mod banner;
 pub mod blob;
 pub mod clock;
 pub mod config;
@@ -13,6 +15,7 @@ pub mod pin;
 pub mod policy;
 pub mod pull;
 pub mod secret;
+pub mod serve;
 pub mod telemetry;
 pub mod units;
 pub mod upstream;

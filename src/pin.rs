@@ -193,7 +193,7 @@ impl TagState {
     }
 
     fn pin_observed(&mut self, event: &Event) {
-        let Some(pin) = self.to_pin(event) else { return };
+        let Some(pin) = self.served(event) else { return };
         self.rejected.retain(|digest| *digest != pin.content.digest);
         let followed = event.kind == EventKind::Followed;
         self.followed_from = event.pinned.filter(|_| followed);
@@ -205,14 +205,14 @@ impl TagState {
 
     /// Under `record` there is no pin: what was last served stands for the tag.
     fn record_observed(&mut self, event: &Event) {
-        self.recorded = self.to_pin(event);
+        self.recorded = self.served(event);
         self.pin = None;
         self.followed_from = None;
         self.conflict = None;
         self.deleted_ms = None;
     }
 
-    fn to_pin(&mut self, event: &Event) -> Option<Pin> {
+    fn served(&mut self, event: &Event) -> Option<Pin> {
         let content = event.observed.clone()?;
         if let Some(seen) = self.seen.iter_mut().find(|seen| seen.content == content) {
             seen.was_served = true;

@@ -1,5 +1,6 @@
 //! Start, wait, drain.
 
+use std::fmt::Display;
 use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -7,16 +8,16 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::{App, StartError};
 use crate::banner;
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError};
+use crate::config::Config;
 
 /// Runs until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reads the
 /// configuration again with `reload`: one with problems changes nothing.
 ///
 /// Returns whether everything ended by itself within the configured time.
-pub async fn serve(
+pub async fn serve<E: Display>(
     config: Config,
     accept_rollback: bool,
-    reload: impl Fn() -> Result<Config, ConfigError>,
+    reload: impl Fn() -> Result<Config, E>,
 ) -> Result<bool, StartError> {
     raise_file_limit();
     let mut signals = Signals::new();
@@ -94,8 +95,6 @@ impl Signals {
     }
 
     fn stopped(&mut self) -> impl Future<Output = ()> {
-        async {
-            while !matches!(self.next().await, Wanted::Stop) {}
-        }
+        async { while !matches!(self.next().await, Wanted::Stop) {} }
     }
 }

@@ -9,7 +9,7 @@ use super::proxy::Proxy;
 use super::setup::{Setup, SetupProblem, Shared, UpstreamSetupError};
 use super::tls::Trust;
 use super::token::Tokens;
-use crate::config::UpstreamConfig;
+use crate::config::{Credentials, UpstreamConfig};
 use crate::oci::Registry;
 
 /// Clients of so many registries are kept; names come from whoever asks, and patterns have many.
@@ -55,6 +55,11 @@ impl Upstreams {
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {
         Self { observer, kept: Mutex::default(), ..self }
+    }
+
+    /// Whether a configured upstream is asked with these credentials.
+    pub fn any_takes(&self, credentials: &Credentials) -> bool {
+        self.configured.values().any(|setup| setup.config.credentials == *credentials)
     }
 
     /// The upstream of this name; `None`: nobody knows it.

@@ -31,6 +31,7 @@ pub struct Place {
 
 /// Where in a configuration something stands: tables, keys and places in lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
 pub struct KeyPath(Vec<Step>);
 
 /// One step of a [`KeyPath`].

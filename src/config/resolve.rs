@@ -29,7 +29,7 @@ pub(super) fn resolve(raw: RawConfig, mut report: Report<'_>) -> Result<Config, 
     let span = |value: Option<crate::units::Span>, default| value.map_or(default, |span| span.0);
     let upstreams = upstreams::resolve(raw.upstream, &mut report);
     let listeners = listeners::resolve(raw.listener, defaults.listeners, &mut report);
-    let admin = listeners::resolve_admin(raw.admin, defaults.admin);
+    let admin = listeners::resolve_admin(&raw.admin, defaults.admin.address);
     listeners::check_addresses(&listeners, &admin, &mut report);
     listeners::check_sharing(&listeners, &upstreams, &mut report);
     let config = Config {

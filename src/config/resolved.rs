@@ -41,7 +41,7 @@ impl Config {
     pub fn with_data_dir(data_dir: PathBuf) -> Self {
         Self {
             data_dir,
-            stale_if_error: Duration::from_secs(86_400),
+            stale_if_error: Duration::from_hours(24),
             offline: false,
             listeners: vec![
                 ListenerConfig::new(loopback(5050), ListenerKind::Mirror),
@@ -161,7 +161,7 @@ impl UpstreamConfig {
             repositories: Vec::new(),
             connect_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(30),
-            body_idle_timeout: Duration::from_secs(60),
+            body_idle_timeout: Duration::from_mins(1),
             max_connections: 64,
         }
     }

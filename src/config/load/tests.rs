@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
+use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
@@ -142,7 +143,7 @@ credentials = "client"
     )
     .loaded();
     assert_eq!(config.stale_if_error, Duration::ZERO);
-    assert_eq!(config.drain, Duration::from_secs(60));
+    assert_eq!(config.drain, Duration::from_mins(1));
     let listener = &config.listeners[0];
     assert_eq!(config.listeners.len(), 1);
     assert_eq!(listener.default_upstream.as_str(), "ghcr.io");
@@ -151,8 +152,8 @@ credentials = "client"
     assert_eq!(config.cache.max_size_bytes, 1000);
     let rule = &config.policy.rules[0];
     assert_eq!(rule.name, "rule 1 (immutag.toml:15)");
-    assert_eq!(rule.accept_after, Some(Duration::from_secs(3 * 86_400)));
-    assert_eq!(rule.recheck, Duration::from_secs(300));
+    assert_eq!(rule.accept_after, Some(Duration::from_hours(72)));
+    assert_eq!(rule.recheck, Duration::from_mins(5));
     assert!(rule.include_referrers);
     let upstream = &config.upstreams[&"registry.example:5000".parse().unwrap()];
     assert_eq!(upstream.url, "http://10.0.0.7:5000");
@@ -230,4 +231,21 @@ fn own_credentials_come_from_files_variables_and_docker() {
 fn without_the_built_in_rules_the_users_stand_alone() {
     let config = World::with("builtin-rules = false").loaded();
     assert!(config.policy.rules.is_empty());
+}
+
+proptest! {
+    #[test]
+    fn no_text_and_no_variable_panics(
+        text in r#"(\[{0,2}(rule|cache|upstream|listener|x)(\."a\.b")?\]{0,2}\n|(tag|url|address|max-size|x) = ?["'{a1=\[\]}]{0,4}\n|é){0,8}"#,
+        name in "IMMUTAG__[A-Z_]{0,12}",
+        key in "(RULE|UPSTREAM|LISTENER|OFFLINE|CACHE__MAX_SIZE)",
+    ) {
+        let world = World::with(&text)
+            .variable(&name, &text)
+            .variable(&format!("IMMUTAG__{key}"), &text);
+        if let Err(error) = world.load() {
+            prop_assert!(!error.problems.is_empty());
+            prop_assert!(error.to_string().contains("the configuration has"));
+        }
+    }
 }

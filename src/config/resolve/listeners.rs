@@ -32,9 +32,9 @@ pub(super) fn resolve(
 }
 
 /// The admin listener.
-pub(super) fn resolve_admin(raw: RawAdmin, defaults: AdminConfig) -> AdminConfig {
+pub(super) fn resolve_admin(raw: &RawAdmin, default_address: SocketAddr) -> AdminConfig {
     AdminConfig {
-        address: raw.address.unwrap_or(defaults.address),
+        address: raw.address.unwrap_or(default_address),
         hosts: raw.hosts.iter().map(|host| host.to_ascii_lowercase()).collect(),
     }
 }

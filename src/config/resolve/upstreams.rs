@@ -203,14 +203,12 @@ fn proxy(written: Option<String>, key: &KeyPath, report: &mut Report<'_>) -> Opt
     if written.is_empty() {
         return Some(written);
     }
-    match origin(&written) {
-        Some(("http", authority)) => Some(format!("http://{authority}")),
-        _ => {
-            // Not quoted: there may be a password in it.
-            let message = "a proxy is http://host:port without a user, or \"\" for none; one that \
-                           wants a user is named by HTTPS_PROXY in the environment";
-            report.add(key, message);
-            None
-        }
+    if let Some(("http", authority)) = origin(&written) {
+        return Some(format!("http://{authority}"));
     }
+    // Not quoted: there may be a password in it.
+    let message = "a proxy is http://host:port without a user, or \"\" for none; one that wants a \
+                   user is named by HTTPS_PROXY in the environment";
+    report.add(key, message);
+    None
 }

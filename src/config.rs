@@ -1,7 +1,16 @@
 //! Configuration: as written (`raw`), then valid (`resolved`), with every problem at once.
 
+mod document;
+mod environment;
+pub mod load;
+pub mod problem;
+mod raw;
+mod read;
+mod resolve;
 pub mod resolved;
 
+pub use load::{Sources, load};
+pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, ListenerConfig, ListenerKind, UpstreamConfig,
 };

@@ -53,7 +53,7 @@ const UNITS: [(&str, u64); 13] = [
 /// Names that [`ByteSize`] prints: of [`UNITS`], without the one-letter forms and bytes.
 const PRINTED: usize = 8;
 
-const CENTURY: Duration = Duration::from_secs(36_525 * 86_400);
+const CENTURY: Duration = Duration::from_hours(36_525 * 24);
 
 impl FromStr for ByteSize {
     type Err = UnitError;

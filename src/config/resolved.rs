@@ -1,12 +1,13 @@
 //! A configuration that is valid.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::oci::Registry;
 use crate::policy::Policy;
+use crate::policy::builtin::builtin_rules;
 use crate::secret::Secret;
 
 /// Everything that `serve` needs, valid.
@@ -35,6 +36,31 @@ pub struct Config {
     pub drain: Duration,
 }
 
+impl Config {
+    /// The defaults, with the built-in rules: what `serve` does on a machine without configuration.
+    pub fn with_data_dir(data_dir: PathBuf) -> Self {
+        Self {
+            data_dir,
+            stale_if_error: Duration::from_hours(24),
+            offline: false,
+            listeners: vec![
+                ListenerConfig::new(loopback(5050), ListenerKind::Mirror),
+                ListenerConfig::new(loopback(5051), ListenerKind::Direct),
+            ],
+            admin: AdminConfig { address: loopback(5052), hosts: Vec::new() },
+            policy: Policy { rules: builtin_rules() },
+            upstreams: BTreeMap::new(),
+            cache: CacheConfig { max_size_bytes: 20 << 30, min_free_bytes: 2 << 30 },
+            expected_ledger: None,
+            drain: Duration::from_secs(30),
+        }
+    }
+}
+
+const fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+}
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
@@ -45,9 +71,22 @@ pub struct ListenerConfig {
     /// `mirror` only: the registry of requests that name none.
     pub default_upstream: Registry,
     /// Clients outside these networks are refused, as (address, prefix length); empty: none are.
-    pub allow_from: Vec<(std::net::IpAddr, u8)>,
+    pub allow_from: Vec<(IpAddr, u8)>,
     /// Whoever reaches the listener may read what our own credentials can.
     pub share_private: bool,
+}
+
+impl ListenerConfig {
+    /// A listener that everybody who reaches it may use, with docker.io as default upstream.
+    pub fn new(address: SocketAddr, kind: ListenerKind) -> Self {
+        Self {
+            address,
+            kind,
+            default_upstream: Registry::docker_io(),
+            allow_from: Vec::new(),
+            share_private: false,
+        }
+    }
 }
 
 /// What a listener speaks: design, "Ways in".
@@ -107,10 +146,31 @@ pub struct UpstreamConfig {
     pub max_connections: usize,
 }
 
+impl UpstreamConfig {
+    /// An upstream at `url` (see [`UpstreamConfig::url`]) of which nothing else is said: anonymous,
+    /// at public addresses, with the default time limits.
+    pub fn for_origin(url: String) -> Self {
+        Self {
+            url,
+            plain_http: false,
+            allow_private: false,
+            ca_file: None,
+            proxy: None,
+            credentials: Credentials::None,
+            auth_hosts: Vec::new(),
+            repositories: Vec::new(),
+            connect_timeout: Duration::from_secs(10),
+            header_timeout: Duration::from_secs(30),
+            body_idle_timeout: Duration::from_mins(1),
+            max_connections: 64,
+        }
+    }
+}
+
 /// Whose credentials an upstream is asked with: design, section 7.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Credentials {
-    /// The client's own, passed on (`direct` only).
+    /// The client's own, passed on (`direct` only; through a `mirror` listener as `None`).
     Client,
     /// Nobody's.
     None,

@@ -7,14 +7,14 @@ use super::matcher::{Matcher, TagMatcher};
 use super::rule::{Reaction, Rule};
 
 /// How old an upstream's answer may be, where a rule does not say.
-pub const DEFAULT_RECHECK: Duration = Duration::from_secs(60);
+pub const DEFAULT_RECHECK: Duration = Duration::from_mins(1);
 
 /// How long another digest must stand before a built-in `hold` follows it.
-const ACCEPT_AFTER: Duration = Duration::from_secs(7 * DAY);
+const ACCEPT_AFTER: Duration = Duration::from_hours(7 * 24);
 
 /// How long an index may gain platforms under a built-in `hold`: multi-platform builds of one
 /// release are often pushed over hours.
-const SETTLE: Duration = Duration::from_secs(DAY);
+const SETTLE: Duration = Duration::from_hours(24);
 
 const DAY: u64 = 86_400;
 
@@ -158,6 +158,6 @@ mod tests {
             .collect();
         let week = (Some(7 * DAY), DAY);
         assert_eq!(times, [(None, 0), (None, 0), week, week, week, (None, 0)]);
-        assert!(rules.iter().all(|rule| rule.recheck == Duration::from_secs(60)));
+        assert!(rules.iter().all(|rule| rule.recheck == Duration::from_mins(1)));
     }
 }

@@ -161,9 +161,9 @@ mod tests {
             name: "rule 1 (immutag.toml:12)".into(),
             matcher,
             reaction: Reaction::Hold,
-            accept_after: Some(Duration::from_secs(3 * 86_400)),
+            accept_after: Some(Duration::from_hours(72)),
             settle: Duration::ZERO,
-            recheck: Duration::from_secs(300),
+            recheck: Duration::from_mins(5),
             include_referrers: false,
         };
         Policy { rules: [vec![Arc::new(rule)], builtin_rules()].concat() }

@@ -64,6 +64,20 @@ pub fn load(sources: Sources) -> Result<Config, ConfigError> {
 }
 
 impl Sources {
+    /// This process's environment, working directory and user.
+    pub fn of_process() -> Self {
+        Self {
+            path: None,
+            data_dir: None,
+            // A variable that is no UTF-8 cannot be one of ours.
+            environment: std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
+            working_dir: std::env::current_dir().unwrap_or_default(),
+            is_root: rustix::process::geteuid().is_root(),
+        }
+    }
+
     fn file(&self) -> Option<PathBuf> {
         let named =
             self.path.clone().or_else(|| self.variable("IMMUTAG_CONFIG").map(PathBuf::from));

@@ -83,8 +83,10 @@ impl Setup {
 
     /// One rule for every tag: this reaction, asked again after `recheck` (`"0s"`: each time).
     pub(crate) fn every_tag(self, on_conflict: &str, recheck: &str) -> Self {
-        let rule = format!("[[rule]]\non-conflict = \"{on_conflict}\"\nrecheck = \"{recheck}\"\n");
-        self.rules(&rule)
+        let rule = format!("[[rule]]\non-conflict = \"{on_conflict}\"\n");
+        // Under `record` the upstream is asked each time anyway.
+        let recheck = format!("recheck = \"{recheck}\"\n");
+        self.rules(&if on_conflict == "record" { rule } else { rule + &recheck })
     }
 
     /// Lines at the top of the file (`stale-if-error = "0s"`).

@@ -16,8 +16,6 @@ const ACCEPT_AFTER: Duration = Duration::from_hours(7 * 24);
 /// release are often pushed over hours.
 const SETTLE: Duration = Duration::from_hours(24);
 
-const DAY: u64 = 86_400;
-
 /// The convention of distribution-spec PR #320: the publisher says that the tag never moves.
 const IMMUTABLE_SUFFIXES: [&str; 3] = ["-immutable", "_immutable", ".immutable"];
 
@@ -152,12 +150,10 @@ mod tests {
     #[test]
     fn held_versions_follow_after_a_week_and_promised_ones_never() {
         let rules = builtin_rules();
-        let times: Vec<_> = rules
-            .iter()
-            .map(|rule| (rule.accept_after.map(|time| time.as_secs()), rule.settle.as_secs()))
-            .collect();
-        let week = (Some(7 * DAY), DAY);
-        assert_eq!(times, [(None, 0), (None, 0), week, week, week, (None, 0)]);
+        let times: Vec<_> = rules.iter().map(|rule| (rule.accept_after, rule.settle)).collect();
+        let week = (Some(Duration::from_hours(168)), Duration::from_hours(24));
+        let none = (None, Duration::ZERO);
+        assert_eq!(times, [none, none, week, week, week, none]);
         assert!(rules.iter().all(|rule| rule.recheck == Duration::from_mins(1)));
     }
 }

@@ -20,7 +20,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let directory = TempDir::new().unwrap();
-        let environment = vec![("HOME".to_owned(), "/home/user".to_owned())];
+        let environment = vec![("HOME".to_owned(), "/people/ann".to_owned())];
         let working_dir = directory.path().to_owned();
         let sources = Sources { environment, working_dir, ..Sources::default() };
         Self { directory, sources }
@@ -62,7 +62,7 @@ impl World {
 #[test]
 fn without_any_configuration_the_defaults_hold() {
     let config = World::new().loaded();
-    assert_eq!(config.data_dir, Path::new("/home/user/.local/state/immutag"));
+    assert_eq!(config.data_dir, Path::new("/people/ann/.local/state/immutag"));
     let listeners: Vec<_> =
         config.listeners.iter().map(|it| (it.address.to_string(), it.kind)).collect();
     assert_eq!(

@@ -79,3 +79,13 @@ fn what_the_example_has_commented_out_is_right_too() {
     assert_eq!(upstream.header_timeout, default.header_timeout);
     assert_eq!(upstream.body_idle_timeout, default.body_idle_timeout);
 }
+
+#[test]
+fn the_configurations_that_we_ship_are_right() {
+    for text in [
+        include_str!("../../../../config/container.toml"),
+        include_str!("../../../../config/compose/immutag.toml"),
+    ] {
+        World::with(text).loaded();
+    }
+}

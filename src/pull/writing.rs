@@ -8,7 +8,7 @@ use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use crate::event::{Draft, EventKind};
-use crate::ledger::{Outcome, StoredManifest};
+use crate::ledger::{LedgerError, Outcome, StoredManifest};
 use crate::pin::{Content, PinKey, Provenance, TagState};
 use crate::policy::judge::is_young;
 use crate::policy::{Reaction, Rule, Verdict};
@@ -149,32 +149,47 @@ impl Pull {
 
     /// A new digest at a tag under `record`.
     pub(super) async fn write_observed(&self, key: &PinKey, rule: &str, content: Content) {
-        let state = match self.edges.ledger.state(key).await {
-            Ok(state) => state.unwrap_or_default(),
-            Err(error) => {
-                tracing::warn!(%key, %error, "a new digest could not be compared");
-                return;
+        const ROUNDS: usize = 4;
+        for _ in 0..ROUNDS {
+            match self.try_observed(key, rule, &content).await {
+                Ok(true) => return,
+                // Another request wrote what it saw at the same time: compare with that.
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::warn!(%key, %error, "a new digest could not be written down");
+                    return;
+                }
             }
-        };
+        }
+    }
+
+    /// Whether the digest is known or written; `false` if another write came first.
+    async fn try_observed(
+        &self,
+        key: &PinKey,
+        rule: &str,
+        content: &Content,
+    ) -> Result<bool, LedgerError> {
+        let state = self.edges.ledger.state(key).await?.unwrap_or_default();
         let is_known = state.pin.is_none()
-            && state.recorded.as_ref().is_some_and(|last| last.content == content);
+            && state.recorded.as_ref().is_some_and(|last| last.content == *content);
         if is_known {
-            return;
+            return Ok(true);
         }
         let again = state.seen(&content.digest).is_some();
         let draft = Draft {
             pinned: state.standing().map(|last| last.content.digest),
-            observed: Some(content),
+            observed: Some(content.clone()),
             rule: rule.to_owned(),
             why: if again { "seen before".to_owned() } else { String::new() },
             ..Draft::new(EventKind::Observed, Some(key.clone()))
         };
-        match self.edges.ledger.append(draft.clone(), state.sequence, None).await {
-            Ok(Outcome::Written(_)) => self.tell(&draft, Some(Reaction::Record)),
-            // Another request wrote what it saw at the same time: that is as good.
-            Ok(Outcome::Raced(_)) => {}
-            Err(error) => tracing::warn!(%key, %error, "a new digest could not be written down"),
+        let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
+        let written = matches!(outcome, Outcome::Written(_));
+        if written {
+            self.tell(&draft, Some(Reaction::Record));
         }
+        Ok(written)
     }
 
     pub(super) fn count_verdict(&self, verdict: Verdict, reaction: Reaction) {

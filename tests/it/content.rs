@@ -104,6 +104,14 @@ impl Stage {
         Call::new("GET", &self.blob_url(digest)).send()
     }
 
+    /// The pull of a blob ends with a broken connection, never as if it were whole.
+    #[track_caller]
+    fn assert_broken(&self, digest: &str) {
+        if let Ok(answer) = Call::new("GET", &self.blob_url(digest)).try_send() {
+            assert!(!answer.whole, "a broken blob was complete: {answer:?}");
+        }
+    }
+
     /// The files of the cache's blobs, staged ones too.
     fn cached(&self) -> Vec<String> {
         let cache = self.immutag.data_dir().join("cache");

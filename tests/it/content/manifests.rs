@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::Stage;
-use crate::support::content::{
-    DOCKER_MANIFEST, Image, Manifest, OCI_INDEX, OCI_MANIFEST, sha256,
-};
+use crate::support::content::{DOCKER_MANIFEST, Image, Manifest, OCI_INDEX, OCI_MANIFEST, sha256};
 use crate::support::fault::Fault;
 
 const PRETTY_JWS: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
@@ -35,9 +33,8 @@ type Case = (&'static str, Manifest, &'static str);
 fn ambiguous() -> Vec<Case> {
     let (config, child) = (descriptor("config"), descriptor("child"));
     let fields = format!(r#""config":{config},"layers":[]"#);
-    let index = |text: &str| {
-        format!(r#"{{"schemaVersion":2,"mediaType":"{text}","manifests":[{child}]}}"#)
-    };
+    let index =
+        |text: &str| format!(r#"{{"schemaVersion":2,"mediaType":"{text}","manifests":[{child}]}}"#);
     let both = format!(r#"{fields},"manifests":[{child}]"#);
     vec![
         ("both", image(&both), "AMBIGUOUS"),
@@ -45,7 +42,11 @@ fn ambiguous() -> Vec<Case> {
         ("index-as-image", Manifest::new(OCI_INDEX, index(OCI_MANIFEST)), "MEDIATYPE_MISMATCH"),
         ("image-as-index", Manifest::new(OCI_MANIFEST, index(OCI_INDEX)), "MEDIATYPE_MISMATCH"),
         ("wrong-kind", Manifest::new(OCI_MANIFEST, index(OCI_MANIFEST)), "AMBIGUOUS"),
-        ("twice-type", image(&format!(r#""mediaType":"{OCI_MANIFEST}",{fields}"#)), "DUPLICATE_KEY"),
+        (
+            "twice-type",
+            image(&format!(r#""mediaType":"{OCI_MANIFEST}",{fields}"#)),
+            "DUPLICATE_KEY",
+        ),
         ("twice-layers", image(&format!(r#"{fields},"layers":[{child}]"#)), "DUPLICATE_KEY"),
         ("escaped-twice", image(&format!(r#"{fields},"l\u0061yers":[]"#)), "DUPLICATE_KEY"),
         ("case-layers", image(&format!(r#"{fields},"Layers":[{child}]"#)), "KEY_CASE"),
@@ -53,7 +54,11 @@ fn ambiguous() -> Vec<Case> {
         ("deep-case", image(r#""config":{"Digest":"x"},"layers":[]"#), "KEY_CASE"),
         ("folded-case", image(&format!(r#"{fields},"layerſ":[]"#)), "KEY_CASE"),
         ("html", Manifest::new("text/html", "<html></html>"), "INVALID_JSON"),
-        ("other", Manifest::new("application/json", r#"{"schemaVersion":2}"#), "UNSUPPORTED_MEDIATYPE"),
+        (
+            "other",
+            Manifest::new("application/json", r#"{"schemaVersion":2}"#),
+            "UNSUPPORTED_MEDIATYPE",
+        ),
     ]
 }
 
@@ -87,7 +92,11 @@ fn broken_json() -> Vec<Case> {
         ("trailing", raw(format!("{good}{good}").into_bytes()), "INVALID_JSON"),
         ("trailing-nul", raw(format!("{good}\0").into_bytes()), "INVALID_JSON"),
         ("nul", raw(good.replace("odd", "o\0d").into_bytes()), "INVALID_JSON"),
-        ("no-utf8", raw([&good.as_bytes()[..90], b"\xff", &good.as_bytes()[90..]].concat()), "INVALID_JSON"),
+        (
+            "no-utf8",
+            raw([&good.as_bytes()[..90], b"\xff", &good.as_bytes()[90..]].concat()),
+            "INVALID_JSON",
+        ),
         ("array", raw(b"[]".to_vec()), "INVALID_JSON"),
         ("half", raw(good.as_bytes()[..good.len() / 2].to_vec()), "INVALID_JSON"),
     ]
@@ -126,7 +135,11 @@ fn assert_refused_and_pins_served(cases: &[Case]) {
         let tag = format!("block-{name}");
         stage.put(&tag, manifest);
         let served = stage.mirror(&tag);
-        assert_eq!((served.status, &served.body), (200, &pinned.manifest.blob.bytes.to_vec()), "{name}");
+        assert_eq!(
+            (served.status, &served.body),
+            (200, &pinned.manifest.blob.bytes.to_vec()),
+            "{name}"
+        );
         assert!(served.field("warning").is_some(), "{name}");
     }
     let told = stage.immutag.metric("immutag_events_total", "invalid");
@@ -200,9 +213,7 @@ fn what_was_recorded_and_breaks_the_rules_is_no_pin_when_the_rule_turns_stricter
         assert_eq!(stage.mirror(name).status, 200);
     }
     stage.immutag.wait_for_metric("immutag_events_total", "observed", number(cases.len()));
-    stage.immutag.restart_with(|setup| {
-        setup.env("IMMUTAG__RULE", "[[rule]]\non-conflict = \"hold\"\nrecheck = \"0s\"\n")
-    });
+    stage.immutag.restart_with(|setup| setup.only_rules(super::RULES));
     for (name, _, sub_reason) in &cases {
         stage.assert_invalid(&stage.mirror(name), sub_reason);
     }
@@ -216,12 +227,11 @@ fn nested_indexes_are_served_and_not_descended() {
     let mut child = descriptor("leaf");
     let mut outer = None;
     for _ in 0..5 {
-        let body = format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{child}]}}"#);
+        let body =
+            format!(r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{child}]}}"#);
         let index = Manifest::new(OCI_INDEX, body);
-        child = descriptor("x").replace(OCI_MANIFEST, OCI_INDEX).replace(
-            &sha256(b"x"),
-            index.digest(),
-        );
+        child =
+            descriptor("x").replace(OCI_MANIFEST, OCI_INDEX).replace(&sha256(b"x"), index.digest());
         child.insert_str(child.len() - 1, r#","platform":{"os":"linux","architecture":"amd64"}"#);
         outer = Some(index);
     }
@@ -258,9 +268,12 @@ fn an_encoded_manifest_is_refused_and_never_decoded() {
     let stage = Stage::new();
     let pinned = stage.pin("block-encoded");
     stage.pin("block-bomb");
-    for (tag, encoding, size) in
-        [("encoded", "gzip", 100), ("bomb", "gzip", 4 << 20), ("zstd", "zstd", 9), ("two", "identity, br", 9)]
-    {
+    for (tag, encoding, size) in [
+        ("encoded", "gzip", 100),
+        ("bomb", "gzip", 4 << 20),
+        ("zstd", "zstd", 9),
+        ("two", "identity, br", 9),
+    ] {
         let image = stage.registry.push_image("app", tag, tag);
         stage.registry.retag("app", &format!("block-{tag}"), image.digest());
         for tag in [tag.to_owned(), format!("block-{tag}"), image.digest().to_owned()] {

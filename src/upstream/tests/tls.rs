@@ -40,12 +40,12 @@ impl Authority {
 
     /// A server's side with a certificate for `name`.
     pub(super) fn acceptor(&self, name: &str) -> TlsAcceptor {
-        self.acceptor_with(CertificateParams::new([name.to_owned()]).unwrap())
+        self.acceptor_with(&CertificateParams::new([name.to_owned()]).unwrap())
     }
 
-    fn acceptor_with(&self, params: CertificateParams) -> TlsAcceptor {
+    fn acceptor_with(&self, params: &CertificateParams) -> TlsAcceptor {
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.clone().signed_by(&key, &self.issuer).unwrap();
         accept(certificate.der().clone(), &key)
     }
 }
@@ -78,8 +78,8 @@ fn self_signed() -> TlsAcceptor {
 /// The bad servers, and what is wrong with each.
 fn bad(authority: &Authority) -> Vec<(TlsAcceptor, TlsFault)> {
     vec![
-        (authority.acceptor_with(dated(2001, 2002)), TlsFault::Expired),
-        (authority.acceptor_with(dated(2101, 2102)), TlsFault::NotYetValid),
+        (authority.acceptor_with(&dated(2001, 2002)), TlsFault::Expired),
+        (authority.acceptor_with(&dated(2101, 2102)), TlsFault::NotYetValid),
         (authority.acceptor("other.example"), TlsFault::WrongName),
         (Authority::named("stranger").acceptor("127.0.0.1"), TlsFault::UnknownIssuer),
         (self_signed(), TlsFault::UnknownIssuer),

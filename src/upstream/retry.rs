@@ -27,7 +27,7 @@ pub(crate) fn read_retry_after(text: &str, now: SystemTime) -> Option<Duration> 
         let now = Timestamp::try_from(now).ok()?;
         Duration::try_from(date.duration_since(now)).unwrap_or_default()
     };
-    Some(wait.clamp(Duration::from_secs(1), Duration::from_secs(3600)))
+    Some(wait.clamp(Duration::from_secs(1), Duration::from_hours(1)))
 }
 
 /// How long a client that met a 429 should wait.

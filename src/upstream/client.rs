@@ -65,7 +65,7 @@ impl Client {
     pub(crate) fn new(name: Registry, setup: Setup, observer: Observer) -> Self {
         let http = Http::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_idle_timeout(Duration::from_mins(1))
             .pool_max_idle_per_host(setup.config.max_connections)
             .http1_max_buf_size(MAX_BUFFER)
             .build(Connector::new(&setup));

@@ -3,11 +3,10 @@
 //! sled may hang, panic or err on damaged files, so nobody waits for it without an end, and
 //! whatever is in doubt is moved aside and rebuilt from the log. Nothing here can fail a pin.
 
-use std::fs;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,6 +20,7 @@ use super::cursor::{Cursor, is_on_chain};
 use super::index::{Index, IndexError, Marker};
 use super::segment::Position;
 use super::shared::{Head, Shared, lock};
+use super::watch::{Abandoned, Watch, move_aside};
 use crate::event::Event;
 use crate::pin::PinKey;
 
@@ -72,14 +72,6 @@ pub(crate) struct Indexer {
     doubted: Mutex<Option<Instant>>,
 }
 
-/// Since when a call of sled has been running.
-struct Watch {
-    began: Instant,
-    /// Milliseconds after `began`, plus one; 0 while no call runs.
-    busy_since: AtomicU64,
-    abandoned: AtomicBool,
-}
-
 /// How a session with one index ends.
 enum End {
     /// The watchdog gave this thread up: leave everything alone.
@@ -94,6 +86,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a caller's doubt may lead to a rebuild.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(600);
+/// How long nothing must come before what is in memory is written out.
+const IDLE: Duration = Duration::from_millis(500);
+/// How many messages are taken between two looks at the log.
+const MESSAGES: usize = 1024;
 /// How much of the log is applied at once.
 const SLICE_BYTES: usize = 512 << 10;
 
@@ -166,7 +162,7 @@ impl Indexer {
         if watch.busy_for().is_none_or(|busy| busy < self.patience) {
             return;
         }
-        watch.abandoned.store(true, Ordering::SeqCst);
+        watch.abandon();
         self.shared.rebuilding.store(true, Ordering::SeqCst);
         tracing::error!(
             seconds = self.patience.as_secs(),
@@ -198,7 +194,7 @@ impl Indexer {
         let mut rebuilds = 0u32;
         loop {
             let end = catch_unwind(AssertUnwindSafe(|| self.session(watch)));
-            if watch.abandoned.load(Ordering::SeqCst) {
+            if watch.is_abandoned() {
                 return;
             }
             let reason = match end {
@@ -231,38 +227,52 @@ impl Indexer {
         loop {
             self.awake.store(false, Ordering::Release);
             let head = self.shared.head();
-            let applied = cursor.last().sequence;
+            let before = cursor.last().sequence;
             let is_behind =
-                applied < head.last.sequence && self.advance(watch, &index, &mut cursor, &head)?;
-            is_dirty |= applied != cursor.last().sequence;
-            let is_caught_up = cursor.last().sequence >= head.last.sequence;
-            if is_caught_up {
+                before < head.last.sequence && self.advance(watch, &index, &mut cursor, &head)?;
+            let applied = cursor.last().sequence;
+            is_dirty |= applied != before;
+            if applied >= head.last.sequence {
                 self.shared.rebuilding.store(false, Ordering::SeqCst);
             }
-            let applied = cursor.last().sequence;
             waiting = self.answer(watch, &index, waiting, applied)?;
-            let idle = Duration::from_millis(500);
-            let message = {
-                let receiver = lock(&self.receiver);
-                if is_behind { receiver.try_recv().ok() } else { receiver.recv_timeout(idle).ok() }
-            };
-            match message {
-                Some(Message::Ask(ask)) => waiting.push(ask),
-                Some(Message::Rebuild(reason)) => return Err(End::Rebuild(reason)),
-                Some(Message::Stop(done)) => {
-                    let index = ManuallyDrop::into_inner(index);
-                    // A failed flush costs the next start a longer replay, no more.
-                    let _ = watch.call(|| index.flush().map(|()| drop(index)))?;
-                    return Err(End::Stopped(done));
+            let messages = self.receive(is_behind);
+            if messages.is_empty() && is_dirty && !is_behind {
+                watch.call(|| index.flush())?.map_err(End::doubt)?;
+                is_dirty = false;
+            }
+            for message in messages {
+                match message {
+                    Message::Ask(ask) => waiting.push(ask),
+                    Message::Rebuild(reason) => return Err(End::Rebuild(reason)),
+                    Message::Stop(done) => {
+                        let index = ManuallyDrop::into_inner(index);
+                        // A failed flush costs the next start a longer replay, no more.
+                        let _ = watch.call(|| index.flush().map(|()| drop(index)))?;
+                        return Err(End::Stopped(done));
+                    }
+                    Message::Wake => {}
                 }
-                Some(Message::Wake) => {}
-                None if is_dirty && !is_behind => {
-                    watch.call(|| index.flush())?.map_err(End::doubt)?;
-                    is_dirty = false;
-                }
-                None => {}
             }
         }
+    }
+
+    /// What has come; if there is nothing else to do, waits for it a while.
+    fn receive(&self, is_behind: bool) -> Vec<Message> {
+        let receiver = lock(&self.receiver);
+        let mut messages = Vec::new();
+        if !is_behind {
+            messages.extend(receiver.recv_timeout(IDLE).ok());
+        }
+        while messages.len() < MESSAGES {
+            // A rebuild must find what comes behind it still in the queue.
+            if matches!(messages.last(), Some(Message::Rebuild(_) | Message::Stop(_))) {
+                break;
+            }
+            let Ok(message) = receiver.try_recv() else { break };
+            messages.push(message);
+        }
+        messages
     }
 
     fn open(&self, watch: &Watch) -> Result<Index, End> {
@@ -366,6 +376,12 @@ impl Indexer {
 
 enum Never {}
 
+impl From<Abandoned> for End {
+    fn from(Abandoned: Abandoned) -> Self {
+        Self::Abandoned
+    }
+}
+
 impl End {
     #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
     fn doubt(error: IndexError) -> Self {
@@ -373,47 +389,7 @@ impl End {
     }
 }
 
-impl Watch {
-    fn new() -> Arc<Self> {
-        let (busy_since, abandoned) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { began: Instant::now(), busy_since, abandoned })
-    }
-
-    /// Runs a call of sled under the watchdog's eyes.
-    fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, End> {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.busy_since.store(now + 1, Ordering::SeqCst);
-        let value = call();
-        self.busy_since.store(0, Ordering::SeqCst);
-        if self.abandoned.load(Ordering::SeqCst) { Err(End::Abandoned) } else { Ok(value) }
-    }
-
-    fn busy_for(&self) -> Option<Duration> {
-        let since = self.busy_since.load(Ordering::SeqCst).checked_sub(1)?;
-        Some(self.began.elapsed().saturating_sub(Duration::from_millis(since)))
-    }
-}
-
 /// Where the index is.
 pub(crate) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger").join("index")
-}
-
-/// Renames the index to `index-damaged-<n>`, and keeps the last two of these.
-fn move_aside(ledger: &Path) -> std::io::Result<()> {
-    const PREFIX: &str = "index-damaged-";
-    let mut numbers: Vec<u64> = fs::read_dir(ledger)?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    let next = numbers.last().map_or(1, |last| last + 1);
-    let index = ledger.join("index");
-    if !index.exists() {
-        return Ok(());
-    }
-    for old in numbers.iter().rev().skip(1) {
-        fs::remove_dir_all(ledger.join(format!("{PREFIX}{old}")))?;
-    }
-    fs::rename(&index, ledger.join(format!("{PREFIX}{next}")))
 }

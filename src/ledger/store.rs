@@ -22,7 +22,7 @@ use super::writer::{Append, Request, Writer};
 use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
 use crate::clock::Clock;
 use crate::event::{Draft, Event};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, ComputedDigest, Digest};
 use crate::pin::{PinKey, TagState};
 
 /// The ledger in a data directory. One process has it at a time.
@@ -74,6 +74,7 @@ impl FileLedger {
             keeper: keeper.clone(),
             sealed,
             refused: None,
+            unrotated: None,
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let io = |error| OpenError::io(Path::new("a thread of the ledger"), error);
@@ -195,6 +196,12 @@ impl LedgerStore for FileLedger {
         let Some(key) = draft.key.clone() else {
             return Err(LedgerError::Refused("an event about a tag must name the tag"));
         };
+        let hashes = |given: &StoredManifest| {
+            ComputedDigest::of(&given.bytes, None).digest() == given.content.digest
+        };
+        if !manifest.as_ref().is_none_or(hashes) {
+            return Err(LedgerError::Refused("the manifest does not hash to its digest"));
+        }
         let mut manifest = manifest;
         if let Some(given) = &manifest
             && self.holds(given).await
@@ -220,7 +227,7 @@ impl LedgerStore for FileLedger {
         if draft.key.is_some() {
             return Err(LedgerError::Refused("an event about everything must not name a tag"));
         }
-        self.submit(|reply| Request::Global(draft, reply)).await
+        self.submit(|reply| Request::Global(Box::new(draft), reply)).await
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, LedgerError> {
@@ -326,6 +333,8 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Joi
 /// The state that a tag's events come to.
 fn fold(events: &[Event]) -> Arc<TagState> {
     let mut state = TagState::default();
-    events.iter().for_each(|event| state.apply(event));
+    for event in events {
+        state.apply(event);
+    }
     Arc::new(state)
 }

@@ -68,6 +68,7 @@ pub(crate) struct Indexer {
     sender: Sender<Message>,
     receiver: Mutex<Receiver<Message>>,
     awake: AtomicBool,
+    stopping: AtomicBool,
     watch: Mutex<Arc<Watch>>,
     doubted: Mutex<Option<Instant>>,
 }
@@ -90,6 +91,8 @@ const DOUBT_INTERVAL: Duration = Duration::from_secs(600);
 const IDLE: Duration = Duration::from_millis(500);
 /// How many messages are taken between two looks at the log.
 const MESSAGES: usize = 1024;
+/// Below this much free space nothing more is applied.
+const SPARE_BYTES: u64 = 16 << 20;
 /// How much of the log is applied at once.
 const SLICE_BYTES: usize = 512 << 10;
 
@@ -103,6 +106,7 @@ impl Indexer {
             sender,
             receiver: Mutex::new(receiver),
             awake: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             watch: Mutex::new(Watch::new()),
             doubted: Mutex::new(None),
         });
@@ -110,8 +114,8 @@ impl Indexer {
         indexer
     }
 
-    /// Asks, once the index has come to `at_least`. While it is being rebuilt, only the `patient`
-    /// wait for that.
+    /// Asks, once the index has come to `at_least`. While it is being rebuilt or has no space, only
+    /// the `patient` wait for that.
     ///
     /// # Errors
     /// [`LedgerError::Rebuilding`] when there is no answer in time.
@@ -176,6 +180,7 @@ impl Indexer {
 
     /// Writes the index out and ends the thread, unless it hangs.
     pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
         let (done, wait) = mpsc::channel();
         if self.sender.send(Message::Stop(done)).is_ok() {
             let _ = wait.recv_timeout(ANSWER_PATIENCE);
@@ -194,7 +199,7 @@ impl Indexer {
         let mut rebuilds = 0u32;
         loop {
             let end = catch_unwind(AssertUnwindSafe(|| self.session(watch)));
-            if watch.is_abandoned() {
+            if watch.is_abandoned() || end.is_err() && self.stopping.load(Ordering::SeqCst) {
                 return;
             }
             let reason = match end {
@@ -228,16 +233,19 @@ impl Indexer {
             self.awake.store(false, Ordering::Release);
             let head = self.shared.head();
             let before = cursor.last().sequence;
-            let is_behind =
-                before < head.last.sequence && self.advance(watch, &index, &mut cursor, &head)?;
+            let has_space = self.has_space();
+            let is_behind = has_space
+                && before < head.last.sequence
+                && self.advance(watch, &index, &mut cursor, &head)?;
             let applied = cursor.last().sequence;
             is_dirty |= applied != before;
             if applied >= head.last.sequence {
                 self.shared.rebuilding.store(false, Ordering::SeqCst);
             }
-            waiting = self.answer(watch, &index, waiting, applied)?;
+            let is_moving = has_space && !self.shared.rebuilding.load(Ordering::SeqCst);
+            waiting = self.answer(watch, &index, waiting, (applied, is_moving))?;
             let messages = self.receive(is_behind);
-            if messages.is_empty() && is_dirty && !is_behind {
+            if messages.is_empty() && is_dirty && !is_behind && has_space {
                 watch.call(|| index.flush())?.map_err(End::doubt)?;
                 is_dirty = false;
             }
@@ -303,6 +311,12 @@ impl Indexer {
         Ok(Cursor::behind(&shared.log, shared.id, marker.last, marker.next))
     }
 
+    /// sled does not survive a full disk, but goes on answering if it need not write.
+    fn has_space(&self) -> bool {
+        rustix::fs::statvfs(&self.shared.log)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= SPARE_BYTES)
+    }
+
     /// Applies some of the log; returns whether there is more.
     fn advance(
         &self,
@@ -344,14 +358,13 @@ impl Indexer {
         watch: &Watch,
         index: &Index,
         waiting: Vec<Ask>,
-        applied: u64,
+        (applied, is_moving): (u64, bool),
     ) -> Result<Vec<Ask>, End> {
-        let rebuilding = self.shared.rebuilding.load(Ordering::SeqCst);
         let mut later = Vec::new();
         for ask in waiting {
             if ask.at_least > applied {
                 // The impatient are told by the closed channel.
-                if ask.patient || !rebuilding {
+                if ask.patient || is_moving {
                     later.push(ask);
                 }
                 continue;

@@ -147,9 +147,10 @@ impl FileLedger {
         if recent.is_some() {
             return Ok(recent);
         }
-        let reply = self.inner.indexer.ask(Query::Place(*sha256), head, false).await?;
+        let reply = self.inner.indexer.ask(Query::Place(*sha256), 0, false).await?;
         match reply.answer {
-            Answer::Place(place) => Ok(place),
+            Answer::Place(None) if reply.applied >= head => Ok(None),
+            Answer::Place(Some(place)) => Ok(Some(place)),
             _ => Err(LedgerError::Rebuilding),
         }
     }
@@ -257,12 +258,17 @@ impl LedgerStore for FileLedger {
     }
 
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
-        let head = self.inner.shared.head().last.sequence;
-        let reply = self.inner.indexer.ask(Query::Events(key.clone()), head, false).await?;
-        match reply.answer {
-            Answer::Events(events) => Ok(events),
-            _ => Err(LedgerError::Rebuilding),
+        let (sequence, _) = self.inner.shared.look_up(key);
+        if sequence == 0 {
+            return Ok(Vec::new());
         }
+        let reply = self.inner.indexer.ask(Query::Events(key.clone()), sequence, false).await?;
+        let Answer::Events(events) = reply.answer else { return Err(LedgerError::Rebuilding) };
+        if events.last().is_none_or(|event| event.sequence < sequence) {
+            self.inner.indexer.doubt("it does not know all events of a tag");
+            return Err(LedgerError::Rebuilding);
+        }
+        Ok(events)
     }
 
     async fn list(
@@ -274,7 +280,17 @@ impl LedgerStore for FileLedger {
         let query = Query::Tags(after.cloned(), limit);
         let reply = self.inner.indexer.ask(query, head, false).await?;
         let Answer::Tags(tags) = reply.answer else { return Err(LedgerError::Rebuilding) };
-        Ok(tags.into_iter().map(|(key, events)| (key, fold(&events))).collect())
+        let states = tags.into_iter().map(|(key, events)| (key, fold(&events))).collect::<Vec<_>>();
+        let memory = self.inner.shared.memory();
+        let is_old = |(key, state): &(PinKey, Arc<TagState>)| {
+            let sequence = memory.facts.sequence(memory.facts.fingerprint(key));
+            reply.applied >= sequence && state.sequence < sequence
+        };
+        if states.iter().any(is_old) {
+            self.inner.indexer.doubt("it does not know all events of a tag");
+            return Err(LedgerError::Rebuilding);
+        }
+        Ok(states)
     }
 
     async fn events(&self, from: u64, limit: usize) -> Result<Vec<Event>, LedgerError> {

@@ -71,7 +71,7 @@ impl LogFile for RealFile {
 
 impl RealFile {
     fn fill(&self, offset: u64, length: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut at = offset;
         while at < offset + length {
             let part = usize::try_from(offset + length - at).unwrap_or(ZEROS.len());

@@ -134,6 +134,7 @@ mod finds {
         assert_eq!(upward("src/blob.rs", "use crate::{\n    app,\n    pull::Pull,\n};"), 2);
         assert_eq!(upward("src/serve.rs", "use immutag::cli::Cli;"), 1);
         assert_eq!(upward("src/http/route.rs", "use crate::admin::Page;"), 1);
+        assert_eq!(upward("src/mitm/leaf.rs", "use crate::admin::Page;"), 1);
         assert_eq!(upward("src/ledger.rs", "use crate::upstream::Client;"), 1);
     }
 
@@ -189,7 +190,13 @@ mod finds {
     fn an_unwrap_outside_tests() {
         let text = "fn f() { x.unwrap() }\n#[cfg(test)]\nmod tests { fn t() { y.unwrap() } }\n";
         assert_eq!(unwraps(&Source::new("src/pin.rs", text)).len(), 1);
-        assert_eq!(unwraps(&Source::new("src/pin/tests.rs", "fn t() { y.unwrap() }")).len(), 0);
+        let declares =
+            "#[cfg(test)]\npub(crate) mod fixtures;\nmod real;\n#[cfg(test)]\nmod tests;";
+        let declared = Source::new("src/pin.rs", declares).test_modules();
+        assert_eq!(declared, ["src/pin/fixtures", "src/pin/tests"]);
+        let mut tests = Source::new("src/pin/tests.rs", "fn t() { y.unwrap() }");
+        tests.test_only = true;
+        assert_eq!(unwraps(&tests).len(), 0);
         assert_eq!(unwraps(&Source::new("src/pin.rs", "// x.unwrap()\nx.unwrap_or(1)")).len(), 0);
     }
 

@@ -48,7 +48,8 @@ impl Source {
             Some(root) => root,
             None => self.path.trim_end_matches(".rs"),
         };
-        let declaration = r"#\[cfg\(test\)\]\s*(?:pub(?:\(\w+\))?\s+)?mod\s+(\w+)\s*;";
+        let declaration =
+            r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?mod\s+(\w+)\s*;";
         let declaration = Regex::new(declaration).expect("a valid pattern");
         let code = self.code();
         let names = declaration.captures_iter(&code).map(|found| found[1].to_owned());

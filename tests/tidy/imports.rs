@@ -11,8 +11,10 @@ const LAYERS: &[Layer] = &[
     Layer::new("base", true, &["clock", "config", "metrics", "telemetry"]),
     Layer::new("edges", false, &["blob", "ledger", "notify", "upstream"]),
     Layer::new("flows", false, &["audit", "pull", "push"]),
-    Layer::new("faces", false, &["admin", "http", "mitm"]),
-    Layer::new("wiring", true, &["app", "serve"]),
+    Layer::new("http", false, &["http"]),
+    // These faces speak HTTP with `http`'s bodies and listeners.
+    Layer::new("faces", false, &["admin", "mitm"]),
+    Layer::new("wiring", true, &["app", "banner", "serve"]),
     // The command line is a face too, but the one that starts the wiring; nothing names it but
     // `main`.
     Layer::new("command line", false, &["cli"]),

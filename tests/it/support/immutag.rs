@@ -172,8 +172,7 @@ impl Immutag {
     #[track_caller]
     pub(crate) fn refuse_to_start(&mut self) -> Ran {
         self.kill9();
-        let mut command = program(&self.setup);
-        run(command.arg("serve").args(common_arguments(&self.setup)))
+        refuse_to_start(&self.setup)
     }
 
     /// After a fault: it lives, its memory is bounded, its descriptors are back where they were
@@ -221,6 +220,13 @@ pub(crate) fn accepting(call: Call) -> Call {
 #[track_caller]
 pub(crate) fn immutag(arguments: &[&str]) -> Ran {
     run(bare().args(arguments))
+}
+
+/// Starts it and returns how it refuses to: a start that must fail.
+#[track_caller]
+pub(super) fn refuse_to_start(setup: &Setup) -> Ran {
+    setup.file("immutag.toml", &setup.toml());
+    run(program(setup).arg("serve").args(common_arguments(setup)))
 }
 
 fn launch(setup: &Setup) -> Daemon {

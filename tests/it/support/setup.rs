@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use super::immutag::Immutag;
+use super::process::Ran;
 
 /// A configuration to be; every test has its own ports and its own data directory.
 pub(crate) struct Setup {
@@ -89,6 +90,12 @@ impl Setup {
         self.rules(&if on_conflict == "record" { rule } else { rule + &recheck })
     }
 
+    /// The same without its rules.
+    pub(crate) fn without_rules(mut self) -> Self {
+        self.rules.clear();
+        self
+    }
+
     /// Lines at the top of the file (`stale-if-error = "0s"`).
     pub(crate) fn top(mut self, toml: &str) -> Self {
         self.top += toml;
@@ -155,6 +162,12 @@ impl Setup {
     #[track_caller]
     pub(crate) fn start(self) -> Immutag {
         Immutag::start(self)
+    }
+
+    /// Starts it and returns how it refuses to.
+    #[track_caller]
+    pub(crate) fn refuse_to_start(self) -> Ran {
+        super::immutag::refuse_to_start(&self)
     }
 
     /// The configuration file's text.

@@ -74,7 +74,7 @@ enum Answer {
 const ROUND_BYTES: usize = 1 << 20;
 const ROUND_ANSWERS: usize = 1024;
 /// What is reserved before anything is taken: most batches need no more.
-const AHEAD_BYTES: u64 = 1 << 20;
+const AHEAD_BYTES: u64 = 256 << 10;
 /// How often a refused reservation is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the writer waits for an index that is slower than it.

@@ -91,6 +91,26 @@ async fn a_storm_of_failures_is_not_amplified_and_the_breaker_opens() {
 }
 
 #[tokio::test]
+async fn one_repository_that_always_fails_spends_the_retries_and_closes_nobody_out() {
+    let server = Server::start(|head| {
+        if head.contains("/broken/") {
+            Reply::status("500 Oops", "", "")
+        } else {
+            Reply::ok("", "in")
+        }
+    })
+    .await;
+    let upstream = upstream(config(&server.url()));
+    for _ in 0..30 {
+        let broken = Ask { repository: "team/broken".parse().unwrap(), ..tag("x") };
+        refusal(&upstream, broken).await;
+        assert_eq!(pull(&upstream, tag("x")).await.unwrap(), "in");
+    }
+    let retries = server.count() - 60;
+    assert!((10..=16).contains(&retries), "{retries}");
+}
+
+#[tokio::test]
 async fn an_answer_of_the_registry_is_no_failure() {
     for (status, expected) in [("404 No", 404), ("416 Range", 416), ("400 Bad", 400)] {
         let server = Server::start(move |_| Reply::status(status, "", "words")).await;

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::http::body::Body;
 use crate::ledger::LedgerStatus;
+use crate::metrics::Metrics;
 use crate::pull::Pull;
 
 /// The admin listener's service.
@@ -63,7 +64,7 @@ impl Admin {
 
     fn metrics(&self) -> Response<Body> {
         let edges = self.pull.edges();
-        edges.metrics.observe_ledger(&edges.ledger.status());
+        observe_ledger(&edges.metrics, &edges.ledger.status());
         edges.metrics.cache_bytes.set(i64::try_from((self.cache_bytes)()).unwrap_or(i64::MAX));
         typed(StatusCode::OK, "text/plain; version=0.0.4", edges.metrics.render())
     }
@@ -93,6 +94,18 @@ impl Admin {
             || name.eq_ignore_ascii_case("localhost")
             || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
+}
+
+/// Takes over into the metrics how the ledger is, right before a scrape.
+fn observe_ledger(metrics: &Metrics, status: &LedgerStatus) {
+    let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    metrics.conflicts_open.set(clamp(status.conflicts));
+    metrics.ledger_failed.set(i64::from(status.failure.is_some()));
+    metrics.ledger_rebuilding.set(i64::from(status.rebuilding));
+    metrics.ledger_sequence.set(clamp(status.sequence));
+    metrics.pins.set(clamp(status.pins));
+    let created = std::time::Duration::from_millis(status.created_ms);
+    metrics.ledger_created.set(created.as_secs_f64());
 }
 
 fn without_port(host: &str) -> &str {

@@ -1,5 +1,6 @@
 //! The wired graph: what `serve` runs, and what the demo and the tests run in their own process.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +22,7 @@ use crate::http::listener::{AllowFrom, Listener};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
 use crate::pull::{Edges, Pull, Settings};
-use crate::upstream::{UpstreamSetupError, Upstreams};
+use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
 /// Why the process cannot run. Nothing was served.
 #[derive(Debug, Error)]
@@ -140,12 +141,14 @@ fn make_data_dir(path: &Path) -> Result<(), StartError> {
 
 fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartError> {
     let metrics = Arc::clone(metrics);
+    let configured: BTreeSet<_> = config.upstreams.keys().cloned().collect();
     let observe = move |name: &crate::oci::Registry, status: u16, took: Duration| {
         let status = if status == 0 { "error".to_owned() } else { status.to_string() };
-        // Only configured names and built-in patterns become a label: bounded.
-        metrics.upstream_requests.with_label_values(&[name.as_str(), &status]).inc();
-        let seconds = took.as_secs_f64();
-        metrics.upstream_seconds.with_label_values(&[name.as_str()]).observe(seconds);
+        // A name that only a pattern knows is the client's choice: the pattern is the label.
+        let known = BuiltIn::find(name).filter(|_| !configured.contains(name));
+        let label = known.map_or(name.as_str(), |known| known.pattern);
+        metrics.upstream_requests.with_label_values(&[label, &status]).inc();
+        metrics.upstream_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
     };
     Ok(Settings {
         policy: config.policy.clone(),

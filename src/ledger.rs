@@ -32,6 +32,7 @@ mod snapshot;
 mod store;
 mod take;
 mod verify;
+mod watch;
 mod writer;
 
 pub use disk::{Disk, LogFile, RealDisk};

@@ -4,6 +4,8 @@
 //! once; `support` is the stage, each other module is one subject.
 
 mod content;
+mod ledger;
+mod packaging;
 mod reactions;
 mod support;
 mod support_works;

@@ -1,6 +1,6 @@
 //! The real binary, started as an operator would, watched as a suspicious one would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -15,9 +15,6 @@ use super::wait::within;
 
 /// What it may have resident at most after any fault, in KiB.
 const MAX_RESIDENT_KIB: u64 = 128 * 1024;
-
-/// Idle connections to upstreams that its pool may keep open: no leak.
-const POOLED: usize = 4;
 
 /// A running immutag; it is killed when it is dropped.
 pub(crate) struct Immutag {
@@ -39,22 +36,22 @@ impl Immutag {
 
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
-        self.setup.addresses
+        self.setup.addresses()
     }
 
     /// A URL at the mirror listener; `path` follows `/v2/`.
     pub(crate) fn mirror(&self, path: &str) -> String {
-        format!("http://{}/v2/{path}", self.setup.addresses.mirror)
+        format!("http://{}/v2/{path}", self.setup.addresses().mirror)
     }
 
     /// A URL at the direct listener; `path` follows `/v2/` and begins with the registry.
     pub(crate) fn direct(&self, path: &str) -> String {
-        format!("http://{}/v2/{path}", self.setup.addresses.direct)
+        format!("http://{}/v2/{path}", self.setup.addresses().direct)
     }
 
     /// A URL at the admin listener.
     pub(crate) fn admin(&self, path: &str) -> String {
-        format!("http://{}{path}", self.setup.addresses.admin)
+        format!("http://{}{path}", self.setup.addresses().admin)
     }
 
     /// `GET`s a manifest at the mirror with a client's usual `Accept`, naming the registry by
@@ -172,22 +169,27 @@ impl Immutag {
     #[track_caller]
     pub(crate) fn refuse_to_start(&mut self) -> Ran {
         self.kill9();
-        let mut command = program(&self.setup);
-        run(command.arg("serve").args(common_arguments(&self.setup)))
+        refuse_to_start(&self.setup)
     }
 
     /// After a fault: it lives, its memory is bounded, its descriptors are back where they were
     /// after the start, and no secret stands in the log or the metrics.
     #[track_caller]
     pub(crate) fn assert_alive_and_clean(&mut self) {
+        self.assert_alive_and_clean_within(Duration::from_secs(20));
+    }
+
+    /// The same with another time for the descriptors to come back.
+    #[track_caller]
+    pub(crate) fn assert_alive_and_clean_within(&mut self, patience: Duration) {
         assert!(self.process.is_alive(), "it ended:\n{}", self.log());
         let live = get(&self.admin("/livez"));
         assert_eq!(live.status, 200, "{}", live.text());
         let resident = resident_kib(self.id());
         assert!(resident <= MAX_RESIDENT_KIB, "{resident} KiB are resident");
-        let (id, allowed) = (self.id(), self.baseline_descriptors + POOLED);
-        let settled = within(Duration::from_secs(20), || peer_descriptors(id) <= allowed);
-        assert!(settled, "descriptors: {} > {allowed}", peer_descriptors(id));
+        let allowed = self.baseline_descriptors;
+        let settled = within(patience, || self.open_descriptors() <= allowed);
+        assert!(settled, "descriptors: {} > {allowed}", self.open_descriptors());
         self.assert_no_secret(&self.log());
         self.assert_no_secret(&get(&self.admin("/metrics")).text());
     }
@@ -206,7 +208,11 @@ impl Immutag {
         self.process.wait_until("immutag is ready", |_| {
             Call::new("GET", &url).try_send().is_ok_and(|answer| answer.status == 200)
         });
-        self.baseline_descriptors = peer_descriptors(self.id());
+        self.baseline_descriptors = self.open_descriptors();
+    }
+
+    fn open_descriptors(&self) -> usize {
+        open_descriptors(self.id(), self.addresses())
     }
 }
 
@@ -221,6 +227,13 @@ pub(crate) fn accepting(call: Call) -> Call {
 #[track_caller]
 pub(crate) fn immutag(arguments: &[&str]) -> Ran {
     run(bare().args(arguments))
+}
+
+/// Starts it and returns how it refuses to: a start that must fail.
+#[track_caller]
+pub(super) fn refuse_to_start(setup: &Setup) -> Ran {
+    setup.file("immutag.toml", &setup.toml());
+    run(program(setup).arg("serve").args(common_arguments(setup)))
 }
 
 fn launch(setup: &Setup) -> Daemon {
@@ -250,9 +263,25 @@ fn common_arguments(setup: &Setup) -> [PathBuf; 4] {
     ["--config".into(), config, "--data-dir".into(), setup.data_dir.clone()]
 }
 
-/// Sockets and files that come and go with peers: all but what is open for the ledger and cache.
-fn peer_descriptors(id: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
+/// The open descriptors, but for the connections that it keeps to upstreams for later.
+fn open_descriptors(id: u32, ours: Addresses) -> usize {
+    let kept = kept_connections(&[ours.mirror, ours.direct, ours.admin]);
+    let entries = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten().flatten();
+    let targets = entries.filter_map(|entry| std::fs::read_link(entry.path()).ok());
+    targets.filter(|target| !kept.contains(&target.display().to_string())).count()
+}
+
+/// The established connections, `socket:[inode]`, that did not come in by one of `listeners`.
+fn kept_connections(listeners: &[SocketAddr]) -> BTreeSet<String> {
+    let ports: Vec<String> = listeners.iter().map(|it| format!(":{:04X}", it.port())).collect();
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let kept = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let (&local, &state, &inode) = (words.get(1)?, words.get(3)?, words.get(9)?);
+        let came_in = ports.iter().any(|port| local.ends_with(port));
+        (state == "01" && !came_in).then(|| format!("socket:[{inode}]"))
+    };
+    table.lines().filter_map(kept).collect()
 }
 
 fn resident_kib(id: u32) -> u64 {
@@ -276,6 +305,18 @@ fn sum(metrics: &BTreeMap<String, f64>, name: &str, part: &str) -> f64 {
         base == name && labels.contains(part)
     });
     named.map(|(_, value)| value).sum()
+}
+
+#[test]
+fn a_connection_to_a_peer_is_kept_and_one_that_came_in_is_not() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let ours = listener.local_addr().expect("it is bound");
+    let nobodys = SocketAddr::from(([127, 0, 0, 1], 1));
+    let ours = Addresses { mirror: ours, direct: nobodys, admin: nobodys };
+    let before = open_descriptors(std::process::id(), ours);
+    let _out = std::net::TcpStream::connect(ours.mirror).expect("it listens");
+    let _came_in = listener.accept().expect("it came");
+    assert_eq!(open_descriptors(std::process::id(), ours), before + 1);
 }
 
 #[test]

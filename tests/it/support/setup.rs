@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use super::immutag::Immutag;
+use super::process::Ran;
 
 /// A configuration to be; every test has its own ports and its own data directory.
 pub(crate) struct Setup {
     pub(super) folder: Arc<TempDir>,
-    pub(super) addresses: Addresses,
+    addresses: Addresses,
     pub(super) data_dir: PathBuf,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) arguments: Vec<String>,
@@ -95,6 +96,12 @@ impl Setup {
         self.rules(&if on_conflict == "record" { rule } else { rule + &recheck })
     }
 
+    /// The same without its rules.
+    pub(crate) fn without_rules(mut self) -> Self {
+        self.rules.clear();
+        self
+    }
+
     /// Lines at the top of the file (`stale-if-error = "0s"`).
     pub(crate) fn top(mut self, toml: &str) -> Self {
         self.top += toml;
@@ -157,10 +164,21 @@ impl Setup {
         file
     }
 
+    /// Where its listeners will be.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> Immutag {
         Immutag::start(self)
+    }
+
+    /// Starts it and returns how it refuses to.
+    #[track_caller]
+    pub(crate) fn refuse_to_start(self) -> Ran {
+        super::immutag::refuse_to_start(&self)
     }
 
     /// The configuration file's text.

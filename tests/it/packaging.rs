@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -12,8 +13,10 @@ use regex::Regex;
 
 use crate::support::clients::Home;
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::process::{find, have, run};
+use crate::support::http::Call;
+use crate::support::process::{Daemon, Ran, find, have, run};
 use crate::support::registry::ScriptedRegistry;
+use crate::support::setup::Setup;
 
 #[test]
 fn the_dockerfile_copies_only_what_exists_and_is_let_through() {
@@ -115,27 +118,14 @@ fn the_retag_script_tells_held_from_moved() {
     let registry = DockerRegistry::start();
     let (first, second) =
         (registry.push_image("a", "v1", "1"), registry.push_image("b", "v1", "2"));
-    let home = Home::plain(&[registry.host()]);
-    let folder = |name: &str| format!("dir:{}", home.path().join(name).display());
-    for name in ["a", "b"] {
-        let from = format!("docker://{}/{name}:v1", registry.host());
-        home.skopeo(&["copy", &from, &folder(name)]).ok();
-    }
-    let script = |immutag: &str| {
-        let mut command = Command::new("sh");
-        command.arg(root("config/compose/retag.sh")).current_dir(home.path());
-        command.env("HOME", home.path()).env("XDG_RUNTIME_DIR", home.path());
-        command.env("REGISTRY", registry.host()).env("IMMUTAG", immutag);
-        command.env("FIRST", folder("a")).env("SECOND", folder("b"));
-        run(&mut command)
-    };
+    let script = RetagScript::new(&registry);
 
     // It stands in for an immutag that holds the first digest for ever.
     let holding = ScriptedRegistry::start();
     let repository = String::from("registry.local/demo/app");
     holding.put_image(&repository, &first);
     holding.retag(&repository, "1.0.0", first.digest());
-    let held = script(&holding.host()).ok();
+    let held = script.run(&holding.host()).ok();
     assert!(held.stdout.contains(second.digest()), "{held:?}");
     assert!(held.stdout.ends_with("ImmutagConflictOpen in Prometheus\n"), "{held:?}");
 
@@ -145,7 +135,59 @@ fn the_retag_script_tells_held_from_moved() {
         moving.put_image(&repository, image);
     }
     moving.flip_each_request(&repository, "1.0.0", &[first.digest(), second.digest()]);
-    script(&moving.host()).failed_with("immutag let the tag move");
+    script.run(&moving.host()).failed_with("immutag let the tag move");
+}
+
+#[test]
+fn the_compose_file_s_immutag_holds_against_the_retag_script() {
+    if !have(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    let registry = DockerRegistry::start();
+    registry.push_image("a", "v1", "1");
+    registry.push_image("b", "v1", "2");
+    let config: toml::Table = read("config/compose/immutag.toml").parse().expect("TOML");
+    let rules = toml::to_string(&toml::Table::from_iter([("rule".into(), config["rule"].clone())]));
+    let setup = Setup::new().upstream("registry.local", registry.url());
+    let immutag = setup.rules(&rules.expect("TOML")).start();
+    let script = RetagScript::new(&registry);
+    script.run(&immutag.addresses().direct.to_string()).ok();
+    immutag.wait_for_metric("immutag_conflicts_open", "", 1.0);
+}
+
+#[test]
+fn the_image_s_layout_starts_as_nobody_on_its_volume() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let image = tempfile::tempdir().expect("a temporary directory");
+    let at = |path: &str| image.path().join(path);
+    set_mode(image.path(), 0o755);
+    fs::copy(env!("CARGO_BIN_EXE_immutag"), at("immutag")).expect("a copy of the program");
+    set_mode(&at("immutag"), 0o755);
+    fs::create_dir(at("volume")).expect("a folder");
+    std::os::unix::fs::chown(at("volume"), Some(NOBODY), Some(NOBODY)).expect("root may");
+    set_mode(&at("volume"), 0o700);
+    let setup = Setup::new().data_dir(&at("volume"));
+    fs::write(at("immutag.toml"), setup.toml()).expect("a file");
+
+    let mut command = Command::new(at("immutag"));
+    command.arg("serve").env_clear().uid(NOBODY).gid(NOBODY).current_dir(image.path());
+    command.env("IMMUTAG_CONFIG", at("immutag.toml"));
+    command.env("IMMUTAG__DATA_DIR", at("volume"));
+    let mut process = Daemon::start(&mut command, &at("log"));
+    let ready = format!("http://{}/readyz", setup.addresses().admin);
+    process.wait_until("it is ready", |_| {
+        Call::new("GET", &ready).try_send().is_ok_and(|answer| answer.status == 200)
+    });
+    assert!(at("volume/ledger").is_dir());
+}
+
+/// The image's user.
+const NOBODY: u32 = 65532;
+
+fn set_mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("our own file");
 }
 
 #[test]
@@ -203,6 +245,38 @@ fn setup_fails_in_ci_for_what_it_cannot_install_and_skips_elsewhere() {
     };
     setup("true").failed_with("CI must have: skopeo");
     assert!(setup("").ok().stdout.contains("SKIPPED is what needs: skopeo"));
+}
+
+/// `config/compose/retag.sh` with a registry whose images `a:v1` and `b:v1` it pushes.
+struct RetagScript {
+    home: Home,
+    registry: String,
+}
+
+impl RetagScript {
+    fn new(registry: &DockerRegistry) -> Self {
+        let home = Home::plain(&[registry.host()]);
+        let script = Self { home, registry: registry.host().to_owned() };
+        for name in ["a", "b"] {
+            let from = format!("docker://{}/{name}:v1", registry.host());
+            script.home.skopeo(&["copy", &from, &script.folder(name)]).ok();
+        }
+        script
+    }
+
+    fn run(&self, immutag: &str) -> Ran {
+        let home = self.home.path();
+        let mut command = Command::new("sh");
+        command.arg(root("config/compose/retag.sh")).current_dir(home);
+        command.env("HOME", home).env("XDG_RUNTIME_DIR", home);
+        command.env("REGISTRY", &self.registry).env("IMMUTAG", immutag);
+        command.env("FIRST", self.folder("a")).env("SECOND", self.folder("b"));
+        run(&mut command)
+    }
+
+    fn folder(&self, name: &str) -> String {
+        format!("dir:{}", self.home.path().join(name).display())
+    }
 }
 
 /// The words of each instruction of that name in the Dockerfile's stages.

@@ -39,22 +39,22 @@ impl Immutag {
 
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
-        self.setup.addresses
+        self.setup.addresses()
     }
 
     /// A URL at the mirror listener; `path` follows `/v2/`.
     pub(crate) fn mirror(&self, path: &str) -> String {
-        format!("http://{}/v2/{path}", self.setup.addresses.mirror)
+        format!("http://{}/v2/{path}", self.setup.addresses().mirror)
     }
 
     /// A URL at the direct listener; `path` follows `/v2/` and begins with the registry.
     pub(crate) fn direct(&self, path: &str) -> String {
-        format!("http://{}/v2/{path}", self.setup.addresses.direct)
+        format!("http://{}/v2/{path}", self.setup.addresses().direct)
     }
 
     /// A URL at the admin listener.
     pub(crate) fn admin(&self, path: &str) -> String {
-        format!("http://{}{path}", self.setup.addresses.admin)
+        format!("http://{}{path}", self.setup.addresses().admin)
     }
 
     /// `GET`s a manifest at the mirror with a client's usual `Accept`, naming the registry by

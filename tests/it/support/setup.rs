@@ -14,7 +14,7 @@ use super::process::Ran;
 /// A configuration to be; every test has its own ports and its own data directory.
 pub(crate) struct Setup {
     pub(super) folder: Arc<TempDir>,
-    pub(super) addresses: Addresses,
+    addresses: Addresses,
     pub(super) data_dir: PathBuf,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) arguments: Vec<String>,
@@ -156,6 +156,11 @@ impl Setup {
         let mode = std::fs::Permissions::from_mode(0o600);
         std::fs::set_permissions(&file, mode).expect("our own file");
         file
+    }
+
+    /// Where its listeners will be.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
     }
 
     /// Starts it and waits until it is ready.

@@ -179,6 +179,12 @@ impl Immutag {
     /// after the start, and no secret stands in the log or the metrics.
     #[track_caller]
     pub(crate) fn assert_alive_and_clean(&mut self) {
+        self.assert_alive_and_clean_within(Duration::from_secs(20));
+    }
+
+    /// The same with another time for the descriptors to come back.
+    #[track_caller]
+    pub(crate) fn assert_alive_and_clean_within(&mut self, patience: Duration) {
         assert!(self.process.is_alive(), "it ended:\n{}", self.log());
         let live = get(&self.admin("/livez"));
         assert_eq!(live.status, 200, "{}", live.text());
@@ -186,7 +192,7 @@ impl Immutag {
         assert!(resident <= MAX_RESIDENT_KIB, "{resident} KiB are resident");
         let (id, allowed) = (self.id(), self.baseline_descriptors);
         let open = || peer_descriptors(id).0;
-        let settled = within(Duration::from_secs(20), || open() <= allowed);
+        let settled = within(patience, || open() <= allowed);
         assert!(settled, "descriptors: {} > {allowed}", open());
         let pooled = peer_descriptors(id).1;
         assert!(pooled <= POOLED, "{pooled} connections to upstreams are open");

@@ -1,5 +1,8 @@
 //! The admin listener: metrics and health, GET only. It changes nothing.
 
+pub mod socket;
+pub mod user;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 

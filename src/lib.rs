@@ -6,6 +6,7 @@ pub mod banner;
 pub mod blob;
 pub mod clock;
 pub mod config;
+pub mod decide;
 pub mod event;
 pub mod http;
 pub mod ledger;

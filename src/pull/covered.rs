@@ -78,6 +78,9 @@ impl Pull {
             _ => return Ok((self.sight(self.target(request, key, rule)).await?, None)),
         };
         let state = self.promote(key, rule, state).await?;
+        if state.pin.is_none() {
+            return Ok((self.sight(self.target(request, key, rule)).await?, None));
+        }
         let at_ms = asked.at_ms.load(Ordering::Relaxed);
         if at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
             return Ok((state, None));

@@ -82,6 +82,12 @@ impl Setup {
         self
     }
 
+    /// These rules instead of all before.
+    pub(crate) fn only_rules(mut self, toml: &str) -> Self {
+        self.rules.clear();
+        self.rules(toml)
+    }
+
     /// One rule for every tag: this reaction, asked again after `recheck` (`"0s"`: each time).
     pub(crate) fn every_tag(self, on_conflict: &str, recheck: &str) -> Self {
         let rule = format!("[[rule]]\non-conflict = \"{on_conflict}\"\n");

@@ -4,5 +4,6 @@
 //! once; `support` is the stage, each other module is one subject.
 
 mod reactions;
+mod real_clients;
 mod support;
 mod support_works;

@@ -1,0 +1,1 @@
+//! The upstream moves the tag.

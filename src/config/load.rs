@@ -71,7 +71,9 @@ impl Sources {
             data_dir: None,
             // A variable that is no UTF-8 cannot be one of ours.
             environment: std::env::vars_os()
-                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .filter_map(|(key, value)| {
+                    Some((key.into_string().ok()?, value.into_string().ok()?))
+                })
                 .collect(),
             working_dir: std::env::current_dir().unwrap_or_default(),
             is_root: rustix::process::geteuid().is_root(),

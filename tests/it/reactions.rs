@@ -179,10 +179,8 @@ fn every_way_in_leads_to_one_pin() {
 #[test]
 fn a_pinned_and_fresh_tag_asks_no_upstream_and_survives_a_restart() {
     let mut stage = Stage::new();
-    let mut immutag = Setup::new()
-        .upstream(REGISTRY, &stage.registry.url())
-        .every_tag("hold", "1h")
-        .start();
+    let mut immutag =
+        Setup::new().upstream(REGISTRY, &stage.registry.url()).every_tag("hold", "1h").start();
     immutag.manifest(REGISTRY, "app", "1.0.0");
     stage.registry.forget_requests();
     for _ in 0..5 {

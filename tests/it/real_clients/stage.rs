@@ -46,8 +46,6 @@ pub(super) enum Way {
 impl Way {
     pub(super) const ALL: [Self; 4] =
         [Self::Mirror, Self::MirrorByPrefix, Self::DirectByReference, Self::DirectByLocation];
-    pub(super) const MIRRORS: [Self; 2] = [Self::Mirror, Self::MirrorByPrefix];
-    pub(super) const DIRECT: [Self; 2] = [Self::DirectByReference, Self::DirectByLocation];
 }
 
 /// Whether the clients and the registry are here.
@@ -145,7 +143,8 @@ impl Upstream {
     pub(super) fn assert_only_immutag_came(&self) {
         let log = self.registry.log();
         assert!(log.contains("immutag/"), "the registry logs who asks: {log}");
-        let strangers = log.lines().filter(|line| line.contains("skopeo/") || line.contains("containers/"));
+        let strangers =
+            log.lines().filter(|line| line.contains("skopeo/") || line.contains("containers/"));
         let strangers: Vec<_> = strangers.collect();
         assert!(strangers.is_empty(), "somebody went round immutag: {strangers:#?}");
     }

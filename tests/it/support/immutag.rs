@@ -16,7 +16,7 @@ use super::wait::within;
 /// What it may have resident at most after any fault, in KiB.
 const MAX_RESIDENT_KIB: u64 = 128 * 1024;
 
-/// Idle connections to upstreams that its pool may keep open: no leak.
+/// Idle connections that its pool may keep open to each upstream: no leak.
 const POOLED: usize = 4;
 
 /// A running immutag; it is killed when it is dropped.
@@ -185,7 +185,8 @@ impl Immutag {
         assert_eq!(live.status, 200, "{}", live.text());
         let resident = resident_kib(self.id());
         assert!(resident <= MAX_RESIDENT_KIB, "{resident} KiB are resident");
-        let (id, allowed) = (self.id(), self.baseline_descriptors + POOLED);
+        let pooled = POOLED * self.setup.count_upstreams().max(1);
+        let (id, allowed) = (self.id(), self.baseline_descriptors + pooled);
         let settled = within(Duration::from_secs(20), || peer_descriptors(id) <= allowed);
         assert!(settled, "descriptors: {} > {allowed}", peer_descriptors(id));
         self.assert_no_secret(&self.log());

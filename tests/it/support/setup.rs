@@ -157,6 +157,11 @@ impl Setup {
         Immutag::start(self)
     }
 
+    /// How many upstreams are configured.
+    pub(super) fn count_upstreams(&self) -> usize {
+        self.upstreams.matches("[upstream.").count()
+    }
+
     /// The configuration file's text.
     pub(crate) fn toml(&self) -> String {
         let Addresses { mirror, direct, admin } = self.addresses;

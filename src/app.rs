@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, socket};
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
@@ -105,6 +105,9 @@ impl App {
         let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
         let listeners = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
+        let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
+        let answers = socket::run(socket, Arc::clone(&ledger), wiring.stopped.clone());
+        wiring.running.spawn(answers);
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };

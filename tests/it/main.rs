@@ -5,6 +5,7 @@
 
 mod attack;
 mod content;
+mod cli;
 mod ledger;
 mod packaging;
 mod reactions;

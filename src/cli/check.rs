@@ -182,17 +182,12 @@ fn print(printer: &mut Printer, finding: &Finding) -> io::Result<()> {
         return printer.flush();
     }
     let Finding { reference, found, observed, expected, remark } = finding;
-    let mut line = format!("{:<11}  {reference}", found.words());
-    if let Some(observed) = observed {
-        line += &format!("  {observed}");
-    }
-    if let Some(expected) = expected.filter(|expected| Some(*expected) != *observed) {
-        line += &format!("  expected {expected}");
-    }
-    if let Some(remark) = remark {
-        line += &format!("  ({})", escape(remark));
-    }
-    printer.line(&line)?;
+    let mut parts = vec![format!("{:<11}  {reference}", found.words())];
+    parts.extend(observed.map(|observed| observed.to_string()));
+    let missed = expected.filter(|expected| Some(*expected) != *observed);
+    parts.extend(missed.map(|expected| format!("expected {expected}")));
+    parts.extend(remark.as_ref().map(|remark| format!("({})", escape(remark))));
+    printer.line(&parts.join("  "))?;
     printer.flush()
 }
 

@@ -127,7 +127,7 @@ async fn against_ledger(
         .await;
     }
     let mut table = Table::new(printer, &["TAG", "REACTION", "DIGEST", "AGE", "", "RULE"]);
-    each(client, keys, |key, entry| table.row(row(policy, key, entry, now_ms))).await?;
+    each(client, keys, |key, entry| table.row(&row(policy, key, entry, now_ms))).await?;
     Ok(table.finish()?)
 }
 

@@ -28,7 +28,7 @@ impl<'p> Table<'p> {
     }
 
     /// Adds a row; cells are escaped here.
-    pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) -> io::Result<()> {
+    pub(crate) fn row(&mut self, cells: &[String]) -> io::Result<()> {
         self.rows.push(cells.iter().map(|cell| escape(cell).into_owned()).collect());
         if self.rows.len() >= BATCH { self.write() } else { Ok(()) }
     }
@@ -53,12 +53,9 @@ impl<'p> Table<'p> {
 }
 
 fn aligned(row: &[String], widths: &[usize]) -> String {
-    let mut line = String::new();
-    for (cell, width) in row.iter().zip(widths) {
-        line += &format!("{cell:<width$}  ");
-    }
-    line.truncate(line.trim_end().len());
-    line
+    let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
+    let line = cells.collect::<Vec<_>>().join("  ");
+    line.trim_end().to_owned()
 }
 
 /// Text with everything unprintable spelled out: `\u{1b}`.
@@ -93,14 +90,14 @@ pub(crate) fn age(then_ms: u64, now_ms: u64) -> String {
     let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
     let largest = units.iter().position(|(_, size)| seconds >= *size).unwrap_or(units.len() - 1);
     let mut rest = seconds;
-    let mut text = String::new();
+    let mut parts = Vec::new();
     for (name, size) in units.iter().skip(largest).take(2) {
-        if rest >= *size || text.is_empty() {
-            text += &format!("{}{name}", rest / size);
+        if rest >= *size || parts.is_empty() {
+            parts.push(format!("{}{name}", rest / size));
             rest %= size;
         }
     }
-    text
+    parts.concat()
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@
 //! once; `support` is the stage, each other module is one subject.
 
 mod attack;
-mod content;
 mod cli;
+mod content;
 mod ledger;
 mod packaging;
 mod reactions;

@@ -8,7 +8,7 @@ use crate::oci::{
 use crate::upstream::{Answer, Ask, Method, Resource, UpstreamError, Upstreams};
 
 /// How long one reference may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What an upstream said.
 pub(super) enum Heard {
@@ -43,8 +43,8 @@ pub(super) async fn ask(reference: &Reference, upstreams: &Upstreams) -> Heard {
         deadline: Some(DEADLINE),
     };
     match upstream.ask(ask).await {
-        Ok(answer) => read(reference, answer).await.unwrap_or_else(failed),
-        Err(error) => failed(error),
+        Ok(answer) => read(reference, answer).await.unwrap_or_else(|error| failed(&error)),
+        Err(error) => failed(&error),
     }
 }
 
@@ -73,7 +73,7 @@ async fn read(reference: &Reference, answer: Answer) -> Result<Heard, UpstreamEr
     })
 }
 
-fn failed(error: UpstreamError) -> Heard {
+fn failed(error: &UpstreamError) -> Heard {
     match error {
         UpstreamError::Invalid(_) | UpstreamError::TooLarge { .. } => {
             Heard::Invalid(error.to_string())

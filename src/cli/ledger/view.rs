@@ -60,7 +60,7 @@ async fn tags(
     let mut table = Table::new(printer, &["TAG", "DIGEST", "SINCE", "BY", "STATE"]);
     while let Some(reply) = next {
         if let Reply::Tag(entry) = &reply {
-            table.row(tag_row(entry))?;
+            table.row(&tag_row(entry))?;
         }
         next = answer.next().await?;
     }
@@ -148,7 +148,7 @@ fn seen(printer: &mut Printer, entry: &TagEntry) -> io::Result<()> {
         .into_iter()
         .filter_map(|(is_so, remark)| is_so.then_some(remark))
         .collect();
-        table.row([digest.to_string(), time(seen.first_ms), remarks.join(", ")])?;
+        table.row(&[digest.to_string(), time(seen.first_ms), remarks.join(", ")])?;
     }
     table.finish()
 }
@@ -162,7 +162,7 @@ async fn events(
     let mut table = Table::new(printer, &headings);
     while let Some(reply) = next {
         if let Reply::Event(event) = &reply {
-            table.row(event_row(event))?;
+            table.row(&event_row(event))?;
         }
         next = answer.next().await?;
     }

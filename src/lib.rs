@@ -4,6 +4,7 @@ pub mod admin;
 pub mod app;
 pub mod banner;
 pub mod blob;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod decide;

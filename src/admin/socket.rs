@@ -35,7 +35,7 @@ const CONNECTIONS: usize = 16;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long a client may leave a piece of its answer unread.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 
 /// How long accepting pauses after an error.
 const PAUSE: Duration = Duration::from_millis(50);

@@ -33,14 +33,14 @@ pub(super) fn approve(
         provenance: Some(Provenance::Approved),
         ..signed.draft(EventKind::Approved, Some(key))
     };
-    let mut words = format!("{key} is now pinned to {digest}");
-    if let Some(before) = before.filter(|before| *before != digest) {
-        words += &format!(" (before: {before})");
-    }
-    if let Some(open) = state.conflict.as_ref().filter(|open| open.observed != digest) {
-        words += &format!("; the conflict with {} stays open", open.observed);
-    }
-    Ok(Plan::Write(Box::new(draft), words))
+    let other = before.filter(|before| *before != digest);
+    let open = state.conflict.as_ref().filter(|open| open.observed != digest);
+    let words = [
+        Some(format!("{key} is now pinned to {digest}")),
+        other.map(|before| format!(" (before: {before})")),
+        open.map(|open| format!("; the conflict with {} stays open", open.observed)),
+    ];
+    Ok(Plan::Write(Box::new(draft), words.into_iter().flatten().collect()))
 }
 
 /// `digest` is never served for this tag, and alerts no more.

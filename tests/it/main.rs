@@ -4,6 +4,7 @@
 //! once; `support` is the stage, each other module is one subject.
 
 mod attack;
+mod cli;
 mod content;
 mod ledger;
 mod packaging;

@@ -85,7 +85,7 @@ async fn a_list_comes_line_by_line_and_ends_with_done() {
 async fn what_is_no_request_is_refused_and_changes_nothing() {
     let server = Server::start().await;
     let before = server.ledger.status().sequence;
-    let long = [b"\"".as_slice(), &[b'a'; 100_000], b"\"\n"].concat();
+    let long = format!("\"{}\"\n", "a".repeat(100_000)).into_bytes();
     for bytes in [
         b"\n".as_slice(),
         b"{}\n",

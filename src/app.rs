@@ -105,7 +105,9 @@ impl App {
         let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
         let listeners = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
-        wiring.socket(&config.data_dir, &ledger)?;
+        let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
+        let answers = socket::run(socket, Arc::clone(&ledger), wiring.stopped.clone());
+        wiring.running.spawn(answers);
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };
@@ -229,13 +231,6 @@ impl Wiring {
         let listener = self.listener(socket, AllowFrom::default(), "admin");
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)
-    }
-
-    fn socket(&mut self, data_dir: &Path, ledger: &Arc<FileLedger>) -> Result<(), StartError> {
-        let in_path = |source| StartError::DataDir { path: socket::path(data_dir), source };
-        let bound = socket::bind(data_dir).map_err(in_path)?;
-        self.running.spawn(socket::run(bound, Arc::clone(ledger), self.stopped.clone()));
-        Ok(())
     }
 
     fn listener(&self, socket: TcpListener, allow_from: AllowFrom, name: &str) -> Listener {

@@ -1,0 +1,46 @@
+//! The demo, run as a person would.
+
+use std::time::Instant;
+
+use super::*;
+
+#[test]
+fn the_demo_tells_what_happens_within_ten_seconds() {
+    let begun = Instant::now();
+    let mut text = Vec::new();
+    tell(&mut Screen::new(&mut text, false)).unwrap();
+    let took = begun.elapsed();
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    let text = String::from_utf8(text).unwrap();
+    for line in [
+        "\n   hold    200  sha256:",
+        "\n   block   300, which stops a mirror's client; it shows:\n",
+        "(DIGEST_CHANGED)",
+        "\n           403 Forbidden, DIGEST_CHANGED, on the direct listener\n",
+        "Warning: 299 - \"immutag: registry.demo/hold/scanner:v2.1.20 is held at sha256:",
+        "Warning: 299 - \"immutag: registry.demo/alert/scanner:v2.1.20 moved from sha256:",
+        "\n   immutag_conflicts_total{reaction=\"hold\"} 1\n",
+        "   $ immutag ledger reject registry.demo/block/scanner:v2.1.20 --digest sha256:",
+        "   $ immutag ledger approve registry.demo/hold/scanner:v2.1.20 --digest sha256:",
+        "immutag is stopped and started again:\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in\n{text}");
+    }
+    let lines = text.lines();
+    assert!(text.lines().count() <= 70, "two screens are enough\n{text}");
+    assert!(lines.clone().all(|line| line.chars().count() <= 110), "{text}");
+}
+
+#[test]
+fn the_same_is_told_each_time_but_for_ports() {
+    let told = || {
+        let mut text = Vec::new();
+        tell(&mut Screen::new(&mut text, true)).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        let (_, story) = text.split_once("1. A client").unwrap();
+        story.to_owned()
+    };
+    let story = told();
+    assert_eq!(story, told());
+    assert!(story.contains("\u{1b}[31m"), "{story}");
+}

@@ -37,7 +37,7 @@ const A_MONTH: Duration = Duration::from_hours(30 * 24);
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct DemoArgs {}
 
-/// Runs the demo on standard output; 1 if anything was not as it claims.
+/// Runs the demo on standard output; exit code 1 if anything was not as it claims.
 pub fn run(_args: DemoArgs) -> ExitCode {
     let mut out = std::io::stdout();
     let told = tell(&mut Screen::new(&mut out, screen::wants_colour()));
@@ -102,31 +102,39 @@ impl Story {
         self.decide(screen).await?;
         self = Self { stage: self.stage.restart().await?, ..self };
         self.after_the_restart(screen).await?;
-        self.show_ledger(screen, next).await
+        self.show_ledger(screen, next).await?;
+        self.stage.close().await?;
+        screen.heading("All of it was checked against what happened.")?;
+        Ok(())
     }
 
     async fn first_pulls(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-        screen.heading("1. A client pulls v2.1.20 from four repositories, each under another reaction")?;
+        screen.heading(
+            "1. A client pulls v2.1.20 from four repositories, each under another reaction",
+        )?;
         for reaction in REACTIONS {
             self.stage.registry.push(&repository(reaction), TAG, &self.released);
             self.expect(screen, reaction, &self.released, 0).await?;
             self.stage.until(&key(reaction)?, |state| state.standing().is_some()).await?;
         }
-        screen.say(Ink::Faint, "   Written down: under record after the reply, else before it.")?;
+        screen.note(
+            Ink::Faint,
+            3,
+            "All four are in the ledger: record after the reply, the others before it.",
+        )?;
         Ok(())
     }
 
     async fn overwrite(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-        screen.heading("2. A month later a thief pushes over all four tags; the client pulls again")?;
+        screen
+            .heading("2. A month later a thief overwrites all four tags; the client pulls again")?;
         for reaction in REACTIONS {
             self.stage.registry.push(&repository(reaction), TAG, &self.hostile);
         }
         self.stage.pass(A_MONTH);
         let hostile = self.hostile.digest;
         self.expect(screen, Reaction::Record, &self.hostile, 0).await?;
-        self.stage
-            .until(&key(Reaction::Record)?, |state| state.seen(&hostile).is_some())
-            .await?;
+        self.stage.until(&key(Reaction::Record)?, |state| state.seen(&hostile).is_some()).await?;
         self.expect(screen, Reaction::Alert, &self.hostile, 1).await?;
         self.expect_held(screen, &self.hostile).await?;
         self.expect_block(screen).await
@@ -149,7 +157,10 @@ impl Story {
         };
         ensure!(refusal.status == 300, "block answered {}", refusal.status);
         ensure!(refusal.phrase.contains("DIGEST_CHANGED"), "block said {}", refusal.phrase);
-        screen.line(&[(Ink::Plain, "   block   "), (Ink::Bad, "300, which stops a mirror's client; it shows:")])?;
+        screen.line(&[
+            (Ink::Plain, "   block   "),
+            (Ink::Bad, "300, and the client stops; it shows:"),
+        ])?;
         screen.note(Ink::Warning, 11, &short(&refusal.phrase))?;
         let target = format!("/v2/{REGISTRY}/{}/manifests/{TAG}", repository(Reaction::Block));
         let direct = self.stage.listener(ListenerKind::Direct)?;

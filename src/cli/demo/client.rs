@@ -60,7 +60,10 @@ pub(super) async fn ask(
             || standard.to_owned(),
             |phrase| String::from_utf8_lossy(phrase.as_bytes()).into_owned(),
         ),
-        digest: head.headers.get("docker-content-digest").and_then(|value| text(value).parse().ok()),
+        digest: head
+            .headers
+            .get("docker-content-digest")
+            .and_then(|value| text(value).parse().ok()),
         warnings: head.headers.get_all(header::WARNING).iter().map(text).collect(),
         body,
     })
@@ -81,7 +84,8 @@ pub(super) async fn pull(
     }
     let digest = head.digest.context("a HEAD's answer names a digest")?;
     let manifest = fetch(mirror, &target(format!("manifests/{digest}")), digest).await?;
-    let parsed = Manifest::parse(&manifest, ManifestKind::OciManifest.as_str().parse().ok().as_ref())?;
+    let parsed =
+        Manifest::parse(&manifest, ManifestKind::OciManifest.as_str().parse().ok().as_ref())?;
     let layer = parsed.layers.first().context("the demo's images have a layer")?.digest;
     let layer = fetch(mirror, &target(format!("blobs/{layer}")), layer).await?;
     let program = String::from_utf8(layer.to_vec())?;

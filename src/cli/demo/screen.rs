@@ -88,9 +88,9 @@ pub(super) fn short(text: &str) -> String {
     while let Some(at) = rest.find("sha256:") {
         let (before, digest) = rest.split_at(at);
         shortened += before;
-        let is_whole = digest.get(KEPT..WHOLE).is_some_and(|rest| {
-            rest.bytes().all(|byte| byte.is_ascii_hexdigit())
-        });
+        let is_whole = digest
+            .get(KEPT..WHOLE)
+            .is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_hexdigit()));
         let (kept, taken) = if is_whole { (KEPT, WHOLE) } else { (7, 7) };
         shortened += &digest[..kept];
         rest = &digest[taken..];

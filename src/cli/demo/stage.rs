@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 
 use super::registry::DemoRegistry;
 use crate::app::App;
@@ -77,11 +77,14 @@ impl Stage {
     /// Stops immutag and starts it again on the same data directory.
     pub(super) async fn restart(self) -> anyhow::Result<Self> {
         let Self { app, registry, config, clock, _directory } = self;
-        if !app.drain(PATIENCE).await {
-            bail!("immutag did not stop by itself");
-        }
+        stop(app).await?;
         let app = App::start(&config, false, Arc::clone(&clock) as _).await?;
         Ok(Self { app, registry, config, clock, _directory })
+    }
+
+    /// Stops immutag and removes all that it wrote.
+    pub(super) async fn close(self) -> anyhow::Result<()> {
+        stop(self.app).await
     }
 
     /// The sequence number that the ledger's next event gets.
@@ -117,6 +120,11 @@ impl Stage {
         }
         bail!("the ledger did not write down what happened to {key}")
     }
+}
+
+async fn stop(app: App) -> anyhow::Result<()> {
+    ensure!(app.drain(PATIENCE).await, "immutag did not stop by itself");
+    Ok(())
 }
 
 /// A rule for all tags of the repositories that `repository` matches.

@@ -59,7 +59,8 @@ impl Story {
         let text = String::from_utf8(answer.body.to_vec())?;
         for expected in METRICS {
             let name = expected.rsplit_once(' ').map_or(expected, |(name, _)| name);
-            let line = text.lines().find(|line| line.rsplit_once(' ').is_some_and(|(is, _)| is == name));
+            let line =
+                text.lines().find(|line| line.rsplit_once(' ').is_some_and(|(is, _)| is == name));
             let line = line.with_context(|| format!("no metric {name}"))?;
             screen.say(Ink::Plain, &format!("   {line}"))?;
             ensure!(line == expected, "the metric should be {expected}");
@@ -69,7 +70,8 @@ impl Story {
 
     /// One digest is rejected, another approved.
     pub(super) async fn decide(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
-        screen.heading("5. A person decides: the thief's is rejected, the publisher's is approved")?;
+        screen
+            .heading("5. A person decides: the thief's is rejected, the publisher's is approved")?;
         let reject = Request::Reject {
             key: key(Reaction::Block)?,
             digest: self.hostile.digest,
@@ -77,6 +79,11 @@ impl Story {
         };
         self.execute(screen, reject).await?;
         self.expect(screen, Reaction::Block, &self.released, 0).await?;
+        screen.note(
+            Ink::Plain,
+            3,
+            "The publisher repairs hold/scanner; that is held too, until:",
+        )?;
         self.stage.registry.push(&repository(Reaction::Hold), super::TAG, &self.rebuilt);
         self.stage.pass(TWO_MINUTES);
         self.expect_held(screen, &self.rebuilt).await?;
@@ -99,7 +106,9 @@ impl Story {
 
     async fn execute(&self, screen: &mut Screen<'_>, request: Request) -> anyhow::Result<()> {
         let (to, mut from) = mpsc::channel(1);
-        screen.line(&[(Ink::Plain, "   $ "), (Ink::Heading, &command(&request)?)])?;
+        let (command, options) = command(&request)?;
+        screen.line(&[(Ink::Plain, "   $ "), (Ink::Heading, &command), (Ink::Plain, " \\")])?;
+        screen.note(Ink::Heading, 7, &options)?;
         let ledger = Arc::clone(&self.stage.app.ledger);
         decide::execute(ledger, request, "you", to).await?;
         let Some(Reply::Decided(decided)) = from.recv().await else {
@@ -112,7 +121,7 @@ impl Story {
 }
 
 /// The command that does the same on a running immutag.
-fn command(request: &Request) -> anyhow::Result<String> {
+fn command(request: &Request) -> anyhow::Result<(String, String)> {
     let (name, key, digest, reason) = match request {
         Request::Approve { key, digest, reason, .. } => ("approve", key, digest, reason),
         Request::Reject { key, digest, reason } => ("reject", key, digest, reason),
@@ -120,7 +129,8 @@ fn command(request: &Request) -> anyhow::Result<String> {
     };
     let digest = short(&digest.to_string());
     let reason = reason.as_str();
-    Ok(format!("immutag ledger {name} {key} --digest {digest} --reason \"{reason}\""))
+    let options = format!("--digest {digest} --reason \"{reason}\"");
+    Ok((format!("immutag ledger {name} {key}"), options))
 }
 
 /// A line of the ledger: place, kind and tag; then digest, and by whom or what.
@@ -131,7 +141,7 @@ fn row(event: &Event) -> (String, String) {
         ("", rule) => rule.to_owned(),
         (who, _) => format!("{who}: {}", event.why),
     };
-    let head = format!("   {:>2}  {:<9} {tag:<36}", event.sequence, event.kind);
+    let head = format!("   {:>2}  {:<8}  {tag:<35}", event.sequence, event.kind);
     let tail = format!("  {:<19}  {by}", digest.unwrap_or_default());
-    (head, tail.trim_end().to_owned())
+    (head.trim_end().to_owned(), tail.trim_end().to_owned())
 }

@@ -14,14 +14,14 @@ fn the_demo_tells_what_happens_within_ten_seconds() {
     let text = String::from_utf8(text).unwrap();
     for line in [
         "\n   hold    200  sha256:",
-        "\n   block   300, which stops a mirror's client; it shows:\n",
+        "\n   block   300, and the client stops; it shows:\n",
         "(DIGEST_CHANGED)",
         "\n           403 Forbidden, DIGEST_CHANGED, on the direct listener\n",
         "Warning: 299 - \"immutag: registry.demo/hold/scanner:v2.1.20 is held at sha256:",
         "Warning: 299 - \"immutag: registry.demo/alert/scanner:v2.1.20 moved from sha256:",
         "\n   immutag_conflicts_total{reaction=\"hold\"} 1\n",
-        "   $ immutag ledger reject registry.demo/block/scanner:v2.1.20 --digest sha256:",
-        "   $ immutag ledger approve registry.demo/hold/scanner:v2.1.20 --digest sha256:",
+        "   $ immutag ledger reject registry.demo/block/scanner:v2.1.20 \\\n       --digest sha256:",
+        "   $ immutag ledger approve registry.demo/hold/scanner:v2.1.20 \\\n       --digest sha256:",
         "immutag is stopped and started again:\n",
     ] {
         assert!(text.contains(line), "{line:?} is not in\n{text}");
@@ -29,6 +29,19 @@ fn the_demo_tells_what_happens_within_ten_seconds() {
     let lines = text.lines();
     assert!(text.lines().count() <= 70, "two screens are enough\n{text}");
     assert!(lines.clone().all(|line| line.chars().count() <= 110), "{text}");
+}
+
+#[test]
+fn what_differs_from_the_claim_ends_the_demo() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let mut text = Vec::new();
+    let screen = &mut Screen::new(&mut text, false);
+    let error = runtime.block_on(async {
+        let story = Story::begin(screen).await.unwrap();
+        story.first_pulls(screen).await.unwrap();
+        story.expect(screen, Reaction::Hold, &story.hostile, 0).await.unwrap_err()
+    });
+    assert!(error.to_string().starts_with("hold gave sha256:"), "{error}");
 }
 
 #[test]

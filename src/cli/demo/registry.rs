@@ -84,12 +84,12 @@ impl DemoRegistry {
 
     /// Pushes `release` to `repository` as `tag`, over whatever was there.
     pub(super) fn push(&self, repository: &str, tag: &str, release: &Release) {
-        let mut shelf = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.manifests.insert(release.digest, release.manifest.clone());
+        let mut content = self.shelf.lock().unwrap_or_else(PoisonError::into_inner);
+        content.manifests.insert(release.digest, release.manifest.clone());
         for blob in &release.blobs {
-            shelf.blobs.insert(digest_of(blob), blob.clone());
+            content.blobs.insert(digest_of(blob), blob.clone());
         }
-        shelf.tags.insert(format!("{repository}:{tag}"), release.digest);
+        content.tags.insert(format!("{repository}:{tag}"), release.digest);
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) struct Stage {
     pub(super) registry: DemoRegistry,
     config: Config,
     clock: Arc<StoryClock>,
-    _directory: Directory,
+    directory: Directory,
 }
 
 impl Stage {
@@ -71,20 +71,25 @@ impl Stage {
         let clock =
             Arc::new(StoryClock { machine: SystemClock::shared(), ahead_ms: AtomicU64::new(0) });
         let app = App::start(&config, false, Arc::clone(&clock) as _).await?;
-        Ok(Self { app, registry, config, clock, _directory: directory })
+        Ok(Self { app, registry, config, clock, directory })
     }
 
     /// Stops immutag and starts it again on the same data directory.
     pub(super) async fn restart(self) -> anyhow::Result<Self> {
-        let Self { app, registry, config, clock, _directory } = self;
+        let Self { app, registry, config, clock, directory } = self;
         stop(app).await?;
         let app = App::start(&config, false, Arc::clone(&clock) as _).await?;
-        Ok(Self { app, registry, config, clock, _directory })
+        Ok(Self { app, registry, config, clock, directory })
     }
 
     /// Stops immutag and removes all that it wrote.
     pub(super) async fn close(self) -> anyhow::Result<()> {
-        stop(self.app).await
+        let Self { app, directory, .. } = self;
+        stop(app).await?;
+        let path = directory.0.clone();
+        drop(directory);
+        ensure!(!path.exists(), "{} could not be removed", path.display());
+        Ok(())
     }
 
     /// The sequence number that the ledger's next event gets.

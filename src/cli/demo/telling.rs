@@ -135,13 +135,13 @@ fn command(request: &Request) -> anyhow::Result<(String, String)> {
 
 /// A line of the ledger: place, kind and tag; then digest, and by whom or what.
 fn row(event: &Event) -> (String, String) {
-    let tag = event.key.as_ref().map(ToString::to_string).unwrap_or_default();
+    let head = format!("   {:>2}  {:<8}", event.sequence, event.kind);
+    let Some(tag) = &event.key else { return (head.trim_end().to_owned(), String::new()) };
     let digest = event.observed_digest().map(|digest| short(&digest.to_string()));
     let by = match (event.who.as_str(), event.rule.as_str()) {
         ("", rule) => rule.to_owned(),
         (who, _) => format!("{who}: {}", event.why),
     };
-    let head = format!("   {:>2}  {:<8}  {tag:<35}", event.sequence, event.kind);
-    let tail = format!("  {:<19}  {by}", digest.unwrap_or_default());
-    (head.trim_end().to_owned(), tail.trim_end().to_owned())
+    let tail = format!("  {:<36}  {:<19}  {by}", tag.to_string(), digest.unwrap_or_default());
+    (head, tail)
 }

@@ -12,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, socket};
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
@@ -105,6 +105,9 @@ impl App {
         let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
         let listeners = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
+        let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
+        let answers = socket::run(socket, Arc::clone(&ledger), wiring.stopped.clone());
+        wiring.running.spawn(answers);
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };
@@ -224,10 +227,7 @@ impl Wiring {
         let cache_bytes = Box::new(move || store.used_bytes());
         let hosts = config.admin.hosts.clone();
         let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, cache_bytes));
-        let answer = move |request, peer| {
-            let service = Arc::clone(&service);
-            async move { service.call(request, peer).await }
-        };
+        let answer = move |request, _peer| std::future::ready(service.answer(&request));
         let listener = self.listener(socket, AllowFrom::default(), "admin");
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)

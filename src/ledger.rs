@@ -46,6 +46,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::{Draft, Event, EventKind};
@@ -100,7 +101,8 @@ pub enum LedgerError {
 }
 
 /// How the ledger is, for health and metrics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct LedgerStatus {
     /// The ledger's id, 32 hex digits, made at creation.
     pub id: String,

@@ -205,7 +205,7 @@ impl Pull {
         self.edges.metrics.verdicts.with_label_values(&labels).inc();
     }
 
-    pub(super) fn tell_trouble(&self, target: &Target, refusal: &Refusal) {
+    pub(super) fn tell_trouble(target: &Target, refusal: &Refusal) {
         let Target { key, upstream, .. } = target;
         tracing::warn!(
             upstream = %upstream.name,

@@ -3,9 +3,12 @@
 //! Everything is on 127.0.0.1, and nothing needs a network. One binary, so that linking happens
 //! once; `support` is the stage, each other module is one subject.
 
+mod attack;
+mod cli;
 mod content;
 mod ledger;
 mod packaging;
 mod reactions;
+mod real_clients;
 mod support;
 mod support_works;

@@ -10,7 +10,7 @@ const LAYERS: &[Layer] = &[
     Layer::new("pure", true, &["event", "oci", "pin", "policy", "secret", "units"]),
     Layer::new("base", true, &["clock", "config", "metrics", "telemetry"]),
     Layer::new("edges", false, &["blob", "ledger", "notify", "upstream"]),
-    Layer::new("flows", false, &["audit", "pull", "push"]),
+    Layer::new("flows", false, &["audit", "decide", "pull", "push"]),
     Layer::new("http", false, &["http"]),
     // These faces speak HTTP with `http`'s bodies and listeners.
     Layer::new("faces", false, &["admin", "mitm"]),

@@ -116,6 +116,13 @@ impl Home {
         self.podman(&["pull", "--signature-policy", &policy, reference])
     }
 
+    /// Pulls `REFERENCE` with podman, for another architecture than this machine's.
+    #[track_caller]
+    pub(crate) fn podman_pull_for(&self, architecture: &str, reference: &str) -> Ran {
+        let policy = self.sub("policy.json");
+        self.podman(&["pull", "--signature-policy", &policy, "--arch", architecture, reference])
+    }
+
     /// The manifest digest under which podman holds `REFERENCE`.
     #[track_caller]
     pub(crate) fn podman_digest(&self, reference: &str) -> String {

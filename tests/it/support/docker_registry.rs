@@ -15,7 +15,7 @@ use super::token::{ISSUER, SERVICE, TokenServer};
 
 /// A running registry; it ends when it is dropped.
 pub(crate) struct DockerRegistry {
-    _process: Daemon,
+    process: Daemon,
     _folder: TempDir,
     url: String,
     trust: Option<Arc<ClientConfig>>,
@@ -95,6 +95,17 @@ impl DockerRegistry {
         self.call("GET", repository, what).send()
     }
 
+    /// All that it has logged: each request with the program that sent it.
+    pub(crate) fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Stops it: nobody listens any more.
+    pub(crate) fn stop(&mut self) {
+        self.process.signal(rustix::process::Signal::KILL);
+        self.process.wait();
+    }
+
     fn put_manifest(&self, repository: &str, reference: &str, manifest: &Manifest) {
         let call = self.call("PUT", repository, &format!("manifests/{reference}"));
         let call = call.field("Content-Type", &manifest.media_type);
@@ -137,7 +148,7 @@ impl DockerRegistry {
         let scheme = if authority.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", address.expect("it listens"));
         let trust = authority.map(Authority::client);
-        Self { _process: process, _folder: folder, url, trust, tokens: tokens.cloned() }
+        Self { process, _folder: folder, url, trust, tokens: tokens.cloned() }
     }
 }
 

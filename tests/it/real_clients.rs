@@ -1,0 +1,9 @@
+//! Real clients, a real registry, immutag between them: what each reaction gives them, by each
+//! way in.
+
+mod containerd;
+mod down;
+mod moved;
+mod platforms;
+mod pulled;
+mod stage;

@@ -9,7 +9,7 @@ use super::{Asker, Pull};
 use crate::blob::StoredBlob;
 use crate::blob::fill::{Broken, Fill, FillReader, Verify};
 use crate::oci::range::RangeRequest;
-use crate::oci::{Digest, Repository};
+use crate::oci::{ComputedDigest, Digest, Repository};
 use crate::upstream::{Answer, Ask, Body, Method, Resource, Upstream};
 
 /// A request for a blob.
@@ -146,7 +146,8 @@ impl Pull {
         let answer = self.ask(upstream, question(request, Method::Head)).await?;
         check(&answer, *digest)?;
         self.link(&upstream.name, repository, digest, None);
-        let span = Span::Whole(answer.content_length);
+        let length = answer.content_length.filter(|length| *length > 0 || is_empty(digest));
+        let span = Span::Whole(length);
         Ok(BlobReply { digest: *digest, span, body: BlobBody::Empty })
     }
 
@@ -194,6 +195,11 @@ pub(super) fn check(answer: &Answer, digest: Digest) -> Result<(), Refusal> {
             format!("the upstream answered {status} where 200 or 404 is due"),
         )),
     }
+}
+
+/// Whether it is the digest of no bytes.
+pub(super) fn is_empty(digest: &Digest) -> bool {
+    ComputedDigest::of(b"", Some(digest)).supports(digest)
 }
 
 fn span(request: &BlobRequest, size_bytes: u64) -> Span {

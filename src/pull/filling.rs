@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::blob::check;
+use super::blob::{check, is_empty};
 use super::flights::Flights;
 use super::refusal::{Reason, Refusal};
 use super::{Holder, Pull, place};
@@ -128,6 +128,11 @@ impl Filling {
     async fn fetch(&self) -> Result<Passing, Refusal> {
         let answer = self.pull.ask(&self.upstream, self.ask.clone()).await?;
         check(&answer, self.digest)?;
+        if answer.content_length == Some(0) && !is_empty(&self.digest) {
+            // Nothing would be left to hold back until the digest agreed.
+            let words = format!("the upstream sent no bytes where it claims {}", self.digest);
+            return Err(Refusal::new(Reason::UpstreamDigestMismatch, words));
+        }
         self.pull.link(&self.upstream.name, &self.repository, &self.digest, None);
         Ok(Passing { body: answer.body, size_bytes: answer.content_length })
     }

@@ -16,7 +16,6 @@ fn tags_of_referrers_move_without_alarm_and_lookalikes_do_not() {
             .only_rules("[[rule]]\non-conflict = \"block\"\nrecheck = \"0s\"\n")
     });
     let hex = "ab".repeat(32);
-    let long = "cd".repeat(64);
     for tag in [
         format!("sha256-{hex}"),
         format!("sha256-{hex}.sig"),

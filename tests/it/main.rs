@@ -4,6 +4,7 @@
 //! once; `support` is the stage, each other module is one subject.
 
 mod attack;
+mod private;
 mod reactions;
 mod real_clients;
 mod support;

@@ -1,4 +1,4 @@
-//! immutag inside the test's own process: with a clock that the test drives, and limits that no
+//! immutag in this process, under a clock that the test moves, and with limits that no
 //! configuration sets.
 
 use std::sync::Arc;
@@ -7,44 +7,51 @@ use std::time::Duration;
 use immutag::app::App;
 use immutag::clock::ManualClock;
 use immutag::config::{Config, Sources, load};
+use tokio::runtime::Runtime;
 
 use super::http::{Answer, Call};
 use super::immutag::accepting;
 use super::setup::{Addresses, Setup};
 use super::wait::eventually;
 
-/// A running immutag in this process; the clock stands until it is moved.
+/// A running immutag whose time stands still until it is moved.
 pub(crate) struct InProcess {
-    runtime: tokio::runtime::Runtime,
-    app: App,
-    setup: Setup,
+    /// Its time.
     pub(crate) clock: Arc<ManualClock>,
+    setup: Setup,
+    app: Option<App>,
+    runtime: Runtime,
 }
 
 impl InProcess {
-    /// Starts it as the configuration of `setup` says.
+    /// Starts it; when this returns, clients are served.
     #[track_caller]
     pub(crate) fn start(setup: Setup) -> Self {
         Self::start_with(setup, |_| ())
     }
 
-    /// The same with a change that no configuration file can say.
+    /// The same with a change that no configuration can say.
     #[track_caller]
     pub(crate) fn start_with(setup: Setup, change: impl FnOnce(&mut Config)) -> Self {
-        let path = Some(setup.file("immutag.toml", &setup.toml()));
-        let data_dir = Some(setup.data_dir.clone());
-        let mut config = load(Sources { path, data_dir, ..Sources::default() })
-            .unwrap_or_else(|error| panic!("{error}"));
+        let path = setup.file("immutag.toml", &setup.toml());
+        let sources = Sources {
+            path: Some(path),
+            data_dir: Some(setup.data_dir.clone()),
+            environment: Vec::new(),
+            working_dir: setup.folder.path().to_owned(),
+            is_root: false,
+        };
+        let mut config = load(sources).unwrap_or_else(|error| panic!("{error}"));
         change(&mut config);
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let clock = ManualClock::at(1_700_000_000_000);
+        let clock = ManualClock::at(1_800_000_000_000);
+        let runtime = Runtime::new().expect("threads can be started");
         let app = runtime.block_on(App::start(&config, false, clock.clone()));
-        Self { runtime, app: app.expect("it starts"), setup, clock }
+        Self { clock, setup, app: Some(app.expect("it starts")), runtime }
     }
 
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
-        self.setup.addresses()
+        self.setup.addresses
     }
 
     /// `GET`s a manifest at the direct listener with a client's usual `Accept`.
@@ -58,13 +65,16 @@ impl InProcess {
     /// Waits until an event of this kind was written.
     #[track_caller]
     pub(crate) fn wait_for_event(&self, kind: &str) {
-        let events = &self.app.pull.edges().metrics.events;
+        let app = self.app.as_ref().expect("it runs");
+        let events = &app.pull.edges().metrics.events;
         eventually(kind, || events.with_label_values(&[kind]).get() > 0);
     }
+}
 
-    /// Stops it; every request must have ended by itself.
-    #[track_caller]
-    pub(crate) fn stop(self) {
-        assert!(self.runtime.block_on(self.app.drain(Duration::from_secs(10))));
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        if let Some(app) = self.app.take() {
+            self.runtime.block_on(app.drain(Duration::from_secs(5)));
+        }
     }
 }

@@ -51,7 +51,7 @@ impl InProcess {
 
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
-        self.setup.addresses
+        self.setup.addresses()
     }
 
     /// `GET`s a manifest at the direct listener with a client's usual `Accept`.

@@ -88,7 +88,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         match command {
             Command::Check(args) => check::run(&global, args).await,
             Command::Completions(args) => completions::run(&args),
-            Command::Demo(args) => demo::run(&global, args).await,
+            Command::Demo(args) => {
+                // It has a runtime of its own, which it stops and starts.
+                tokio::task::spawn_blocking(move || demo::run(args)).await.map_err(Into::into)
+            }
             Command::Ledger(args) => ledger::run(&global, args).await,
             Command::Rules(args) => rules::run(&global, args).await,
             Command::Serve(args) => serve::run(&global, args).await,

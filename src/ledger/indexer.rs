@@ -55,9 +55,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long sled's lock may stay after the process that held it was killed.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a caller's doubt may lead to a rebuild.
-const DOUBT_INTERVAL: Duration = Duration::from_secs(600);
+const DOUBT_INTERVAL: Duration = Duration::from_mins(10);
 /// How long an index must serve for its rebuild to count as a cure.
-const CURED: Duration = Duration::from_secs(60);
+const CURED: Duration = Duration::from_mins(1);
 /// How long nothing must come before what is in memory is written out.
 const IDLE: Duration = Duration::from_millis(500);
 /// How many messages are taken between two looks at the log.

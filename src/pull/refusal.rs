@@ -14,12 +14,16 @@ pub enum Reason {
     AddressNotAllowed,
     /// The upstream has no such blob.
     BlobUnknown,
+    /// A request for content came with a body.
+    BodyNotAllowed,
     /// A conflict under `block`.
     DigestChanged,
     /// A person denied this digest everywhere.
     DigestRevoked,
     /// The digest's algorithm or form is not supported.
     DigestUnsupported,
+    /// The request's head is larger than any client's.
+    HeadTooLarge,
     /// The ledger does not answer or cannot write.
     LedgerUnavailable,
     /// The upstream has no such manifest.
@@ -62,9 +66,11 @@ impl Reason {
         match self {
             Self::AddressNotAllowed => "ADDRESS_NOT_ALLOWED",
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BodyNotAllowed => "BODY_NOT_ALLOWED",
             Self::DigestChanged => "DIGEST_CHANGED",
             Self::DigestRevoked => "DIGEST_REVOKED",
             Self::DigestUnsupported => "DIGEST_UNSUPPORTED",
+            Self::HeadTooLarge => "HEAD_TOO_LARGE",
             Self::LedgerUnavailable => "LEDGER_UNAVAILABLE",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",

@@ -1,6 +1,9 @@
 //! The admin listener: metrics and health, GET only. It changes nothing.
 
-use std::net::{IpAddr, SocketAddr};
+pub mod socket;
+pub mod user;
+
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -10,6 +13,7 @@ use serde::Serialize;
 
 use crate::http::body::Body;
 use crate::ledger::LedgerStatus;
+use crate::metrics::Metrics;
 use crate::pull::Pull;
 
 /// The admin listener's service.
@@ -43,8 +47,8 @@ impl Admin {
     }
 
     /// Answers a request.
-    pub async fn call(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
-        if !self.knows_host(&request) {
+    pub fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        if !self.knows_host(request) {
             // A page of another origin that resolves its name to us gets nothing (DNS rebinding).
             return text(StatusCode::MISDIRECTED_REQUEST, "this name is not configured here\n");
         }
@@ -63,7 +67,7 @@ impl Admin {
 
     fn metrics(&self) -> Response<Body> {
         let edges = self.pull.edges();
-        edges.metrics.observe_ledger(&edges.ledger.status());
+        observe_ledger(&edges.metrics, &edges.ledger.status());
         edges.metrics.cache_bytes.set(i64::try_from((self.cache_bytes)()).unwrap_or(i64::MAX));
         typed(StatusCode::OK, "text/plain; version=0.0.4", edges.metrics.render())
     }
@@ -93,6 +97,18 @@ impl Admin {
             || name.eq_ignore_ascii_case("localhost")
             || self.hosts.iter().any(|known| known.eq_ignore_ascii_case(name))
     }
+}
+
+/// Takes over into the metrics how the ledger is, right before a scrape.
+fn observe_ledger(metrics: &Metrics, status: &LedgerStatus) {
+    let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    metrics.conflicts_open.set(clamp(status.conflicts));
+    metrics.ledger_failed.set(i64::from(status.failure.is_some()));
+    metrics.ledger_rebuilding.set(i64::from(status.rebuilding));
+    metrics.ledger_sequence.set(clamp(status.sequence));
+    metrics.pins.set(clamp(status.pins));
+    let created = std::time::Duration::from_millis(status.created_ms);
+    metrics.ledger_created.set(created.as_secs_f64());
 }
 
 fn without_port(host: &str) -> &str {

@@ -1,5 +1,6 @@
 //! The wired graph: what `serve` runs, and what the demo and the tests run in their own process.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::Admin;
+use crate::admin::{Admin, socket};
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
@@ -21,7 +22,7 @@ use crate::http::listener::{AllowFrom, Listener};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
 use crate::pull::{Edges, Pull, Settings};
-use crate::upstream::{UpstreamSetupError, Upstreams};
+use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
 /// Why the process cannot run. Nothing was served.
 #[derive(Debug, Error)]
@@ -104,6 +105,9 @@ impl App {
         let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
         let listeners = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
+        let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
+        let answers = socket::run(socket, Arc::clone(&ledger), wiring.stopped.clone());
+        wiring.running.spawn(answers);
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };
@@ -140,12 +144,14 @@ fn make_data_dir(path: &Path) -> Result<(), StartError> {
 
 fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartError> {
     let metrics = Arc::clone(metrics);
+    let configured: BTreeSet<_> = config.upstreams.keys().cloned().collect();
     let observe = move |name: &crate::oci::Registry, status: u16, took: Duration| {
         let status = if status == 0 { "error".to_owned() } else { status.to_string() };
-        // Only configured names and built-in patterns become a label: bounded.
-        metrics.upstream_requests.with_label_values(&[name.as_str(), &status]).inc();
-        let seconds = took.as_secs_f64();
-        metrics.upstream_seconds.with_label_values(&[name.as_str()]).observe(seconds);
+        // A name that only a pattern knows is the client's choice: the pattern is the label.
+        let known = BuiltIn::find(name).filter(|_| !configured.contains(name));
+        let label = known.map_or(name.as_str(), |known| known.pattern);
+        metrics.upstream_requests.with_label_values(&[label, &status]).inc();
+        metrics.upstream_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
     };
     Ok(Settings {
         policy: config.policy.clone(),
@@ -221,10 +227,7 @@ impl Wiring {
         let cache_bytes = Box::new(move || store.used_bytes());
         let hosts = config.admin.hosts.clone();
         let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, cache_bytes));
-        let answer = move |request, peer| {
-            let service = Arc::clone(&service);
-            async move { service.call(request, peer).await }
-        };
+        let answer = move |request, _peer| std::future::ready(service.answer(&request));
         let listener = self.listener(socket, AllowFrom::default(), "admin");
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)

@@ -32,6 +32,7 @@ mod snapshot;
 mod store;
 mod take;
 mod verify;
+mod watch;
 mod writer;
 
 pub use disk::{Disk, LogFile, RealDisk};
@@ -45,6 +46,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::event::{Draft, Event, EventKind};
@@ -99,7 +101,8 @@ pub enum LedgerError {
 }
 
 /// How the ledger is, for health and metrics.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct LedgerStatus {
     /// The ledger's id, 32 hex digits, made at creation.
     pub id: String,

@@ -8,8 +8,6 @@ use prometheus::{
     Opts, Registry, TextEncoder,
 };
 
-use crate::ledger::LedgerStatus;
-
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
@@ -170,18 +168,6 @@ impl Metrics {
         }
     }
 
-    /// Takes over how the ledger is, right before a scrape.
-    pub fn observe_ledger(&self, status: &LedgerStatus) {
-        let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        self.conflicts_open.set(clamp(status.conflicts));
-        self.ledger_failed.set(i64::from(status.failure.is_some()));
-        self.ledger_rebuilding.set(i64::from(status.rebuilding));
-        self.ledger_sequence.set(clamp(status.sequence));
-        self.pins.set(clamp(status.pins));
-        let created = std::time::Duration::from_millis(status.created_ms);
-        self.ledger_created.set(created.as_secs_f64());
-    }
-
     /// The Prometheus text format, version 0.0.4.
     pub fn render(&self) -> Vec<u8> {
         let mut text = Vec::with_capacity(16 << 10);
@@ -199,7 +185,7 @@ mod tests {
     fn metrics_render_with_their_help() {
         let metrics = Metrics::new();
         metrics.verdicts.with_label_values(&["conflict", "hold"]).inc();
-        metrics.observe_ledger(&LedgerStatus { pins: 7, ..LedgerStatus::default() });
+        metrics.pins.set(7);
         let text = String::from_utf8(metrics.render()).unwrap();
         assert!(text.contains("# HELP immutag_pins Tags with a pin"), "{text}");
         assert!(text.contains("immutag_pins 7"), "{text}");

@@ -61,6 +61,7 @@ pub enum Provenance {
 
 /// Some content, as a descriptor names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Content {
     /// Always SHA-256: the digest that was computed.
     pub digest: Digest,
@@ -72,6 +73,7 @@ pub struct Content {
 
 /// What the ledger holds for a tag.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Pin {
     /// What is pinned.
     pub content: Content,
@@ -85,6 +87,7 @@ pub struct Pin {
 
 /// A digest that was seen at a tag, in the order of first sight.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Seen {
     /// What was seen.
     pub content: Content,
@@ -96,6 +99,7 @@ pub struct Seen {
 
 /// A difference between pin and upstream that nobody has decided yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct OpenConflict {
     /// What the upstream answers now.
     pub observed: Digest,
@@ -115,6 +119,7 @@ pub const SEEN_LIMIT: usize = 256;
 
 /// Everything that decisions about one tag need.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct TagState {
     /// The sequence number of the last event folded in; 0 for a tag never seen.
     pub sequence: u64,
@@ -153,11 +158,15 @@ impl TagState {
             self.see(content, event.time_ms);
         }
         match event.kind {
-            EventKind::Pinned
-            | EventKind::Accepted
-            | EventKind::Approved
-            | EventKind::Extended
-            | EventKind::Followed => self.pin_observed(event),
+            EventKind::Pinned | EventKind::Accepted | EventKind::Extended | EventKind::Followed => {
+                self.pin_observed(event);
+                self.conflict = None;
+                self.deleted_ms = None;
+            }
+            EventKind::Approved => {
+                self.pin_observed(event);
+                self.settle_conflict(event);
+            }
             EventKind::Observed => self.record_observed(event),
             EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack => {
                 self.open_conflict(event);
@@ -170,7 +179,11 @@ impl TagState {
                 self.conflict = None;
                 self.deleted_ms = None;
             }
-            EventKind::Rejected => self.rejected.extend(event.observed_digest()),
+            EventKind::Rejected => {
+                let new = event.observed_digest().filter(|digest| !self.rejected.contains(digest));
+                self.rejected.extend(new);
+                self.settle_conflict(event);
+            }
             EventKind::Repeated => {
                 if let Some(conflict) = &mut self.conflict {
                     conflict.recorded_ms = event.time_ms;
@@ -199,8 +212,13 @@ impl TagState {
         self.followed_from = event.pinned.filter(|_| followed);
         self.pin = Some(pin);
         self.recorded = None;
-        self.conflict = None;
-        self.deleted_ms = None;
+    }
+
+    /// A person decides about one digest and says nothing of the upstream: a conflict about
+    /// another digest, to which the upstream has moved on, stays open, and so does a deletion.
+    fn settle_conflict(&mut self, event: &Event) {
+        let decided = event.observed_digest();
+        self.conflict = self.conflict.take().filter(|open| Some(open.observed) != decided);
     }
 
     /// Under `record` there is no pin: what was last served stands for the tag.

@@ -1,7 +1,6 @@
 //! Start, wait, drain.
 
 use std::fmt::Display;
-use std::future::Future;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -23,13 +22,10 @@ pub async fn serve<E: Display>(
     let mut signals = Signals::new();
     let app = App::start(&config, accept_rollback, SystemClock::shared()).await?;
     banner::show(&config, &app);
-    loop {
-        match signals.next().await {
-            Wanted::Reload => match reload() {
-                Ok(config) => take(&app, &config),
-                Err(error) => tracing::error!(%error, "the configuration stays as it was"),
-            },
-            Wanted::Stop => break,
+    while let Wanted::Reload = signals.next().await {
+        match reload() {
+            Ok(config) => take(&app, &config),
+            Err(error) => tracing::error!(%error, "the configuration stays as it was"),
         }
     }
     tracing::info!(grace_ms = config.drain.as_millis(), "draining");
@@ -94,7 +90,7 @@ impl Signals {
         }
     }
 
-    fn stopped(&mut self) -> impl Future<Output = ()> {
-        async { while !matches!(self.next().await, Wanted::Stop) {} }
+    async fn stopped(&mut self) {
+        while !matches!(self.next().await, Wanted::Stop) {}
     }
 }

@@ -36,3 +36,6 @@ pub use error::{TlsFault, Unavailability, UpstreamError};
 pub use guard::{Guard, Host, Reach, reach, read_host};
 pub use locate::Upstreams;
 pub use setup::{SetupProblem, UpstreamSetupError};
+
+#[cfg(test)]
+mod tests;

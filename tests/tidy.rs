@@ -110,7 +110,9 @@ fn allowed_lints(source: &Source) -> Vec<String> {
 
 fn local_paths(source: &Source) -> Vec<String> {
     let checkout = regex::escape(env!("CARGO_MANIFEST_DIR"));
-    let pattern = format!(r"{checkout}|/(home|Users)/\w|/root/\w");
+    let home = std::env::var("HOME").ok().filter(|home| home.len() > 1);
+    let home = regex::escape(home.as_deref().unwrap_or(env!("CARGO_MANIFEST_DIR")));
+    let pattern = format!(r"{checkout}|{home}/\w");
     source.findings(&source.text, &pattern, "a path of somebody's machine")
 }
 
@@ -134,6 +136,7 @@ mod finds {
         assert_eq!(upward("src/blob.rs", "use crate::{\n    app,\n    pull::Pull,\n};"), 2);
         assert_eq!(upward("src/serve.rs", "use immutag::cli::Cli;"), 1);
         assert_eq!(upward("src/http/route.rs", "use crate::admin::Page;"), 1);
+        assert_eq!(upward("src/mitm/leaf.rs", "use crate::admin::Page;"), 1);
         assert_eq!(upward("src/ledger.rs", "use crate::upstream::Client;"), 1);
     }
 
@@ -189,7 +192,12 @@ mod finds {
     fn an_unwrap_outside_tests() {
         let text = "fn f() { x.unwrap() }\n#[cfg(test)]\nmod tests { fn t() { y.unwrap() } }\n";
         assert_eq!(unwraps(&Source::new("src/pin.rs", text)).len(), 1);
-        assert_eq!(unwraps(&Source::new("src/pin/tests.rs", "fn t() { y.unwrap() }")).len(), 0);
+        let declares = "#[cfg(test)]\npub(crate) mod fixtures;\nmod real;\n#[cfg(test)]\n#[path = \"x.rs\"]\nmod tests;";
+        let found = Source::new("src/pin.rs", declares).test_modules();
+        assert_eq!(found, ["src/pin/fixtures", "src/pin/tests"]);
+        let mut tests = Source::new("src/pin/tests.rs", "fn t() { y.unwrap() }");
+        tests.test_only = true;
+        assert_eq!(unwraps(&tests).len(), 0);
         assert_eq!(unwraps(&Source::new("src/pin.rs", "// x.unwrap()\nx.unwrap_or(1)")).len(), 0);
     }
 
@@ -209,11 +217,8 @@ mod finds {
 
     #[test]
     fn a_path_of_a_machine() {
-        let text = format!(
-            "a {}/src\nb /{}/me/x\nc /var/lib/immutag\n",
-            env!("CARGO_MANIFEST_DIR"),
-            "home"
-        );
+        let checkout = env!("CARGO_MANIFEST_DIR");
+        let text = format!("a {checkout}/src\nb /var/lib/immutag\nc {checkout}");
         assert_eq!(local_paths(&Source::new("docs/walk.md", &text)).len(), 2);
     }
 }

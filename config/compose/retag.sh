@@ -8,7 +8,7 @@ set -eu
 
 registry=${REGISTRY:-registry:5000}
 immutag=${IMMUTAG:-immutag:5051}
-name=${NAME:-registry:5000}
+name=${NAME:-registry.local}
 first=${FIRST:-docker://docker.io/library/busybox:1.36}
 second=${SECOND:-docker://docker.io/library/busybox:1.37}
 tag=demo/app:1.0.0

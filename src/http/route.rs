@@ -46,8 +46,8 @@ pub enum Resource {
 /// Why a request has no route.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum RouteError {
-    /// The path has characters or escapes that no name has.
-    #[error("the path has characters that no repository, tag or digest has")]
+    /// The path has characters, escapes or parts (`..`) that no name has.
+    #[error("the path has characters or parts that no repository, tag or digest has")]
     Escapes,
     /// The path is none of the specification's.
     #[error("this is no path of the distribution specification")]
@@ -101,7 +101,8 @@ fn unescape(path: &str) -> Result<String, RouteError> {
         byte.is_ascii_alphanumeric()
             || matches!(byte, b'/' | b'.' | b'_' | b'-' | b':' | b'[' | b']' | b'+' | b'=')
     };
-    if path.bytes().all(lawful) { Ok(path) } else { Err(RouteError::Escapes) }
+    let climbs = path.split('/').any(|part| matches!(part, "." | ".."));
+    if path.bytes().all(lawful) && !climbs { Ok(path) } else { Err(RouteError::Escapes) }
 }
 
 /// Takes `ns` out of a query: at most one.
@@ -254,6 +255,9 @@ mod tests {
             "/metrics",
             "/v22/",
             "/v2/..%2f..%2fetc/passwd",
+            "/v2/a/manifests/sha256:../../x",
+            "/v2/./a/manifests/x",
+            "/v2/../v2/a/manifests/x",
             "/v2/a/manifests/%00",
             "/v2/a/manifests/x;y",
             "/v2/é/x",

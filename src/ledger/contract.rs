@@ -156,7 +156,9 @@ async fn states_are_the_fold_of_the_history(store: Store) {
         sequence = state.sequence;
         let events = store.history(&key).await.unwrap();
         let mut folded = TagState::default();
-        events.iter().for_each(|event| folded.apply(event));
+        for event in &events {
+            folded.apply(event);
+        }
         assert_eq!(folded, *state);
         assert_eq!(store.state(&key).await.unwrap(), Some(state));
         assert!(events.is_sorted_by_key(|event| event.sequence));

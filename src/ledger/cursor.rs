@@ -9,7 +9,7 @@ use bytes::Bytes;
 use thiserror::Error;
 
 use super::StoredManifest;
-use super::batch::{self, Batch, Hash, LedgerId};
+use super::batch::{self, Batch, BatchError, Hash, LedgerId};
 use super::scan::{Link, follows};
 use super::segment::{self, Found, Position, SegmentReader};
 use super::shared::Head;
@@ -84,11 +84,15 @@ impl Cursor {
     /// What is at the next place, which may be the beginning of the next segment.
     fn find(&mut self, head: &Head) -> Result<(Position, Found), ReadError> {
         let mut reader = self.reader(self.next.segment, head)?;
-        if self.next.segment != head.end.segment && reader.is_blank_from(self.next.offset)? {
+        let mut found = reader.batch(self.next.offset)?;
+        if matches!(found, Found::Invalid(BatchError::Invalid))
+            && self.next.segment != head.end.segment
+            && reader.is_blank_from(self.next.offset)?
+        {
             self.next = Position { segment: self.last.sequence + 1, offset: 0 };
             reader = self.reader(self.next.segment, head)?;
+            found = reader.batch(0)?;
         }
-        let found = reader.batch(self.next.offset)?;
         self.reader = Some((self.next.segment, reader));
         Ok((self.next, found))
     }

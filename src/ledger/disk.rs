@@ -20,7 +20,7 @@ pub trait LogFile: Send {
     fn write(&self, bytes: &[u8], offset: u64) -> io::Result<()>;
     /// Makes what was written durable, as fdatasync does.
     fn sync(&self) -> io::Result<()>;
-    /// Makes sure that `length` bytes from `offset` on can be written; they read as zeros.
+    /// Makes sure that `length` bytes from `offset` on can be written, and are zeros, durably.
     fn reserve(&self, offset: u64, length: u64) -> io::Result<()>;
     /// Gives back what lies behind `length`, durably.
     fn cut(&self, length: u64) -> io::Result<()>;
@@ -50,13 +50,18 @@ impl LogFile for RealFile {
         self.0.sync_data()
     }
 
+    /// The zeros are really written: a block that is only allocated must be marked as written,
+    /// in the file system's journal, with the first fdatasync behind a batch. That costs each
+    /// batch a journal commit, and ext4 does not report if the marking fails once its journal is
+    /// aborted: a whole batch that was acknowledged came back as zeros that way.
     fn reserve(&self, offset: u64, length: u64) -> io::Result<()> {
         match fallocate(&self.0, FallocateFlags::empty(), offset, length) {
-            Err(Errno::INTR) => self.reserve(offset, length),
-            // Not every file system can; zeros that were written are as good.
-            Err(Errno::OPNOTSUPP | Errno::NOSYS) => self.fill(offset, length),
-            outcome => outcome.map_err(io::Error::from),
+            Err(Errno::INTR) => return self.reserve(offset, length),
+            // Not every file system can; the zeros then find out whether there is space.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+            outcome => outcome?,
         }
+        self.fill(offset, length)
     }
 
     fn cut(&self, length: u64) -> io::Result<()> {
@@ -71,7 +76,7 @@ impl LogFile for RealFile {
 
 impl RealFile {
     fn fill(&self, offset: u64, length: u64) -> io::Result<()> {
-        const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+        static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         let mut at = offset;
         while at < offset + length {
             let part = usize::try_from(offset + length - at).unwrap_or(ZEROS.len());

@@ -162,7 +162,7 @@ fn check_files(path: &Path) -> Result<(), IndexError> {
         return Err(IndexError::Spoilt("a half-made snapshot"));
     }
     let has = |wanted: &str| names.iter().any(|name| name == wanted);
-    if !names.is_empty() && !(has("db") && has("conf")) {
+    if !(names.is_empty() || has("db") && has("conf")) {
         return Err(IndexError::Spoilt("db or conf is missing"));
     }
     Ok(())

@@ -3,11 +3,10 @@
 //! sled may hang, panic or err on damaged files, so nobody waits for it without an end, and
 //! whatever is in doubt is moved aside and rebuilt from the log. Nothing here can fail a pin.
 
-use std::fs;
 use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -21,6 +20,7 @@ use super::cursor::{Cursor, is_on_chain};
 use super::index::{Index, IndexError, Marker};
 use super::segment::Position;
 use super::shared::{Head, Shared, lock};
+use super::watch::{Abandoned, Watch, move_aside};
 use crate::event::Event;
 use crate::pin::PinKey;
 
@@ -68,16 +68,9 @@ pub(crate) struct Indexer {
     sender: Sender<Message>,
     receiver: Mutex<Receiver<Message>>,
     awake: AtomicBool,
+    stopping: AtomicBool,
     watch: Mutex<Arc<Watch>>,
     doubted: Mutex<Option<Instant>>,
-}
-
-/// Since when a call of sled has been running.
-struct Watch {
-    began: Instant,
-    /// Milliseconds after `began`, plus one; 0 while no call runs.
-    busy_since: AtomicU64,
-    abandoned: AtomicBool,
 }
 
 /// How a session with one index ends.
@@ -94,6 +87,12 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a caller's doubt may lead to a rebuild.
 const DOUBT_INTERVAL: Duration = Duration::from_secs(600);
+/// How long nothing must come before what is in memory is written out.
+const IDLE: Duration = Duration::from_millis(500);
+/// How many messages are taken between two looks at the log.
+const MESSAGES: usize = 1024;
+/// Below this much free space nothing more is applied.
+const SPARE_BYTES: u64 = 16 << 20;
 /// How much of the log is applied at once.
 const SLICE_BYTES: usize = 512 << 10;
 
@@ -107,6 +106,7 @@ impl Indexer {
             sender,
             receiver: Mutex::new(receiver),
             awake: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
             watch: Mutex::new(Watch::new()),
             doubted: Mutex::new(None),
         });
@@ -114,8 +114,8 @@ impl Indexer {
         indexer
     }
 
-    /// Asks, once the index has come to `at_least`. While it is being rebuilt, only the `patient`
-    /// wait for that.
+    /// Asks, once the index has come to `at_least`. While it is being rebuilt or has no space, only
+    /// the `patient` wait for that.
     ///
     /// # Errors
     /// [`LedgerError::Rebuilding`] when there is no answer in time.
@@ -166,7 +166,7 @@ impl Indexer {
         if watch.busy_for().is_none_or(|busy| busy < self.patience) {
             return;
         }
-        watch.abandoned.store(true, Ordering::SeqCst);
+        watch.abandon();
         self.shared.rebuilding.store(true, Ordering::SeqCst);
         tracing::error!(
             seconds = self.patience.as_secs(),
@@ -180,6 +180,7 @@ impl Indexer {
 
     /// Writes the index out and ends the thread, unless it hangs.
     pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
         let (done, wait) = mpsc::channel();
         if self.sender.send(Message::Stop(done)).is_ok() {
             let _ = wait.recv_timeout(ANSWER_PATIENCE);
@@ -198,7 +199,7 @@ impl Indexer {
         let mut rebuilds = 0u32;
         loop {
             let end = catch_unwind(AssertUnwindSafe(|| self.session(watch)));
-            if watch.abandoned.load(Ordering::SeqCst) {
+            if watch.is_abandoned() || end.is_err() && self.stopping.load(Ordering::SeqCst) {
                 return;
             }
             let reason = match end {
@@ -231,38 +232,55 @@ impl Indexer {
         loop {
             self.awake.store(false, Ordering::Release);
             let head = self.shared.head();
+            let before = cursor.last().sequence;
+            let has_space = self.has_space();
+            let is_behind = has_space
+                && before < head.last.sequence
+                && self.advance(watch, &index, &mut cursor, &head)?;
             let applied = cursor.last().sequence;
-            let is_behind =
-                applied < head.last.sequence && self.advance(watch, &index, &mut cursor, &head)?;
-            is_dirty |= applied != cursor.last().sequence;
-            let is_caught_up = cursor.last().sequence >= head.last.sequence;
-            if is_caught_up {
+            is_dirty |= applied != before;
+            if applied >= head.last.sequence {
                 self.shared.rebuilding.store(false, Ordering::SeqCst);
             }
-            let applied = cursor.last().sequence;
-            waiting = self.answer(watch, &index, waiting, applied)?;
-            let idle = Duration::from_millis(500);
-            let message = {
-                let receiver = lock(&self.receiver);
-                if is_behind { receiver.try_recv().ok() } else { receiver.recv_timeout(idle).ok() }
-            };
-            match message {
-                Some(Message::Ask(ask)) => waiting.push(ask),
-                Some(Message::Rebuild(reason)) => return Err(End::Rebuild(reason)),
-                Some(Message::Stop(done)) => {
-                    let index = ManuallyDrop::into_inner(index);
-                    // A failed flush costs the next start a longer replay, no more.
-                    let _ = watch.call(|| index.flush().map(|()| drop(index)))?;
-                    return Err(End::Stopped(done));
+            let is_moving = has_space && !self.shared.rebuilding.load(Ordering::SeqCst);
+            waiting = self.answer(watch, &index, waiting, (applied, is_moving))?;
+            let messages = self.receive(is_behind);
+            if messages.is_empty() && is_dirty && !is_behind && has_space {
+                watch.call(|| index.flush())?.map_err(End::doubt)?;
+                is_dirty = false;
+            }
+            for message in messages {
+                match message {
+                    Message::Ask(ask) => waiting.push(ask),
+                    Message::Rebuild(reason) => return Err(End::Rebuild(reason)),
+                    Message::Stop(done) => {
+                        let index = ManuallyDrop::into_inner(index);
+                        // A failed flush costs the next start a longer replay, no more.
+                        let _ = watch.call(|| index.flush().map(|()| drop(index)))?;
+                        return Err(End::Stopped(done));
+                    }
+                    Message::Wake => {}
                 }
-                Some(Message::Wake) => {}
-                None if is_dirty && !is_behind => {
-                    watch.call(|| index.flush())?.map_err(End::doubt)?;
-                    is_dirty = false;
-                }
-                None => {}
             }
         }
+    }
+
+    /// What has come; if there is nothing else to do, waits for it a while.
+    fn receive(&self, is_behind: bool) -> Vec<Message> {
+        let receiver = lock(&self.receiver);
+        let mut messages = Vec::new();
+        if !is_behind {
+            messages.extend(receiver.recv_timeout(IDLE).ok());
+        }
+        while messages.len() < MESSAGES {
+            // A rebuild must find what comes behind it still in the queue.
+            if matches!(messages.last(), Some(Message::Rebuild(_) | Message::Stop(_))) {
+                break;
+            }
+            let Ok(message) = receiver.try_recv() else { break };
+            messages.push(message);
+        }
+        messages
     }
 
     fn open(&self, watch: &Watch) -> Result<Index, End> {
@@ -291,6 +309,12 @@ impl Indexer {
             return Err(End::Rebuild("it belongs to another log".into()));
         }
         Ok(Cursor::behind(&shared.log, shared.id, marker.last, marker.next))
+    }
+
+    /// sled does not survive a full disk, but goes on answering if it need not write.
+    fn has_space(&self) -> bool {
+        rustix::fs::statvfs(&self.shared.log)
+            .is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= SPARE_BYTES)
     }
 
     /// Applies some of the log; returns whether there is more.
@@ -334,14 +358,13 @@ impl Indexer {
         watch: &Watch,
         index: &Index,
         waiting: Vec<Ask>,
-        applied: u64,
+        (applied, is_moving): (u64, bool),
     ) -> Result<Vec<Ask>, End> {
-        let rebuilding = self.shared.rebuilding.load(Ordering::SeqCst);
         let mut later = Vec::new();
         for ask in waiting {
             if ask.at_least > applied {
                 // The impatient are told by the closed channel.
-                if ask.patient || !rebuilding {
+                if ask.patient || is_moving {
                     later.push(ask);
                 }
                 continue;
@@ -366,6 +389,12 @@ impl Indexer {
 
 enum Never {}
 
+impl From<Abandoned> for End {
+    fn from(Abandoned: Abandoned) -> Self {
+        Self::Abandoned
+    }
+}
+
 impl End {
     #[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
     fn doubt(error: IndexError) -> Self {
@@ -373,47 +402,7 @@ impl End {
     }
 }
 
-impl Watch {
-    fn new() -> Arc<Self> {
-        let (busy_since, abandoned) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { began: Instant::now(), busy_since, abandoned })
-    }
-
-    /// Runs a call of sled under the watchdog's eyes.
-    fn call<T>(&self, call: impl FnOnce() -> T) -> Result<T, End> {
-        let now = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX - 1);
-        self.busy_since.store(now + 1, Ordering::SeqCst);
-        let value = call();
-        self.busy_since.store(0, Ordering::SeqCst);
-        if self.abandoned.load(Ordering::SeqCst) { Err(End::Abandoned) } else { Ok(value) }
-    }
-
-    fn busy_for(&self) -> Option<Duration> {
-        let since = self.busy_since.load(Ordering::SeqCst).checked_sub(1)?;
-        Some(self.began.elapsed().saturating_sub(Duration::from_millis(since)))
-    }
-}
-
 /// Where the index is.
 pub(crate) fn path(data_dir: &Path) -> PathBuf {
     data_dir.join("ledger").join("index")
-}
-
-/// Renames the index to `index-damaged-<n>`, and keeps the last two of these.
-fn move_aside(ledger: &Path) -> std::io::Result<()> {
-    const PREFIX: &str = "index-damaged-";
-    let mut numbers: Vec<u64> = fs::read_dir(ledger)?
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_prefix(PREFIX)?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    let next = numbers.last().map_or(1, |last| last + 1);
-    let index = ledger.join("index");
-    if !index.exists() {
-        return Ok(());
-    }
-    for old in numbers.iter().rev().skip(1) {
-        fs::remove_dir_all(ledger.join(format!("{PREFIX}{old}")))?;
-    }
-    fs::rename(&index, ledger.join(format!("{PREFIX}{next}")))
 }

@@ -13,7 +13,7 @@ use super::open::OpenError;
 /// what stands in the file afterwards is no obstacle.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
 }
 
 impl Lock {
@@ -42,6 +42,13 @@ impl Lock {
         let host = host.nodename().to_string_lossy();
         let text = format!("process {} on {host}\n", std::process::id());
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(io)?;
-        Ok(Self { _file: file })
+        Ok(Self { file })
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing would do, but for a child that was forked and has not yet begun its program.
+        let _ = flock(&self.file, FlockOperation::Unlock);
     }
 }

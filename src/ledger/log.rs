@@ -13,7 +13,7 @@ use super::scan::{Link, Sealed};
 use super::segment::{self, Position};
 
 /// How much space is reserved ahead at a time, in bytes.
-const CHUNK: u64 = 4 << 20;
+const CHUNK: u64 = 2 << 20;
 
 /// Where and how the log is written.
 #[derive(Clone)]
@@ -92,9 +92,10 @@ impl Log {
         let most = bytes.max(CHUNK.min(self.setup.segment_size));
         // Nearly full, the disk may still have what is needed now.
         for length in [most, bytes] {
-            match self.file.reserve(self.end.offset, length) {
+            let end = self.end.offset + length;
+            match self.file.reserve(self.reserved, end - self.reserved) {
                 Ok(()) => {
-                    self.reserved = self.end.offset + length;
+                    self.reserved = end;
                     return Ok(());
                 }
                 Err(error) if length == bytes => return Err(error),

@@ -22,7 +22,7 @@ use super::writer::{Append, Request, Writer};
 use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
 use crate::clock::Clock;
 use crate::event::{Draft, Event};
-use crate::oci::{Algorithm, Digest};
+use crate::oci::{Algorithm, ComputedDigest, Digest};
 use crate::pin::{PinKey, TagState};
 
 /// The ledger in a data directory. One process has it at a time.
@@ -74,6 +74,7 @@ impl FileLedger {
             keeper: keeper.clone(),
             sealed,
             refused: None,
+            unrotated: None,
         };
         let stopping = Arc::new(AtomicBool::new(false));
         let io = |error| OpenError::io(Path::new("a thread of the ledger"), error);
@@ -146,9 +147,10 @@ impl FileLedger {
         if recent.is_some() {
             return Ok(recent);
         }
-        let reply = self.inner.indexer.ask(Query::Place(*sha256), head, false).await?;
+        let reply = self.inner.indexer.ask(Query::Place(*sha256), 0, false).await?;
         match reply.answer {
-            Answer::Place(place) => Ok(place),
+            Answer::Place(None) if reply.applied >= head => Ok(None),
+            Answer::Place(Some(place)) => Ok(Some(place)),
             _ => Err(LedgerError::Rebuilding),
         }
     }
@@ -195,6 +197,12 @@ impl LedgerStore for FileLedger {
         let Some(key) = draft.key.clone() else {
             return Err(LedgerError::Refused("an event about a tag must name the tag"));
         };
+        let hashes = |given: &StoredManifest| {
+            ComputedDigest::of(&given.bytes, None).digest() == given.content.digest
+        };
+        if !manifest.as_ref().is_none_or(hashes) {
+            return Err(LedgerError::Refused("the manifest does not hash to its digest"));
+        }
         let mut manifest = manifest;
         if let Some(given) = &manifest
             && self.holds(given).await
@@ -220,7 +228,7 @@ impl LedgerStore for FileLedger {
         if draft.key.is_some() {
             return Err(LedgerError::Refused("an event about everything must not name a tag"));
         }
-        self.submit(|reply| Request::Global(draft, reply)).await
+        self.submit(|reply| Request::Global(Box::new(draft), reply)).await
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, LedgerError> {
@@ -250,12 +258,17 @@ impl LedgerStore for FileLedger {
     }
 
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
-        let head = self.inner.shared.head().last.sequence;
-        let reply = self.inner.indexer.ask(Query::Events(key.clone()), head, false).await?;
-        match reply.answer {
-            Answer::Events(events) => Ok(events),
-            _ => Err(LedgerError::Rebuilding),
+        let (sequence, _) = self.inner.shared.look_up(key);
+        if sequence == 0 {
+            return Ok(Vec::new());
         }
+        let reply = self.inner.indexer.ask(Query::Events(key.clone()), sequence, false).await?;
+        let Answer::Events(events) = reply.answer else { return Err(LedgerError::Rebuilding) };
+        if events.last().is_none_or(|event| event.sequence < sequence) {
+            self.inner.indexer.doubt("it does not know all events of a tag");
+            return Err(LedgerError::Rebuilding);
+        }
+        Ok(events)
     }
 
     async fn list(
@@ -267,7 +280,17 @@ impl LedgerStore for FileLedger {
         let query = Query::Tags(after.cloned(), limit);
         let reply = self.inner.indexer.ask(query, head, false).await?;
         let Answer::Tags(tags) = reply.answer else { return Err(LedgerError::Rebuilding) };
-        Ok(tags.into_iter().map(|(key, events)| (key, fold(&events))).collect())
+        let states = tags.into_iter().map(|(key, events)| (key, fold(&events))).collect::<Vec<_>>();
+        let memory = self.inner.shared.memory();
+        let is_old = |(key, state): &(PinKey, Arc<TagState>)| {
+            let sequence = memory.facts.sequence(memory.facts.fingerprint(key));
+            reply.applied >= sequence && state.sequence < sequence
+        };
+        if states.iter().any(is_old) {
+            self.inner.indexer.doubt("it does not know all events of a tag");
+            return Err(LedgerError::Rebuilding);
+        }
+        Ok(states)
     }
 
     async fn events(&self, from: u64, limit: usize) -> Result<Vec<Event>, LedgerError> {
@@ -326,6 +349,8 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> std::io::Result<Joi
 /// The state that a tag's events come to.
 fn fold(events: &[Event]) -> Arc<TagState> {
     let mut state = TagState::default();
-    events.iter().for_each(|event| state.apply(event));
+    for event in events {
+        state.apply(event);
+    }
     Arc::new(state)
 }

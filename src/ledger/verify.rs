@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 
+use serde::{Deserialize, Serialize};
+
 use super::LedgerError;
 use super::cursor::{self, Attached, Cursor, ReadError};
 use super::files;
@@ -15,7 +17,8 @@ use super::shared::{Head, Shared};
 use crate::event::Event;
 
 /// What a full verification read, and found sound.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Verified {
     /// The ledger's id, 32 hex digits.
     pub id: String,

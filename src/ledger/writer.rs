@@ -24,7 +24,7 @@ pub(crate) enum Request {
     /// An event about a tag.
     Append(Box<Append>),
     /// An event without a tag.
-    Global(Draft, oneshot::Sender<Result<Event, LedgerError>>),
+    Global(Box<Draft>, oneshot::Sender<Result<Event, LedgerError>>),
     /// Look for space again.
     Nudge,
 }
@@ -49,7 +49,10 @@ pub(crate) struct Writer {
     pub(crate) indexer: Arc<Indexer>,
     pub(crate) keeper: Keeper,
     pub(crate) sealed: Vec<Sealed>,
+    /// When space was refused last, and why.
     pub(crate) refused: Option<(Instant, String)>,
+    /// When a new segment was refused last: this one goes on meanwhile.
+    pub(crate) unrotated: Option<Instant>,
 }
 
 /// What becomes one batch, and who waits for it.
@@ -64,14 +67,14 @@ struct Round {
 
 enum Answer {
     Append(oneshot::Sender<Result<Option<Outcome>, LedgerError>>, Option<Outcome>),
-    Global(oneshot::Sender<Result<Event, LedgerError>>, Event),
+    Global(oneshot::Sender<Result<Event, LedgerError>>, Box<Event>),
 }
 
 /// No more is taken into a batch of this size or with so many answers.
 const ROUND_BYTES: usize = 1 << 20;
 const ROUND_ANSWERS: usize = 1024;
 /// What is reserved before anything is taken: most batches need no more.
-const AHEAD_BYTES: u64 = 1 << 20;
+const AHEAD_BYTES: u64 = 256 << 10;
 /// How often a refused reservation is tried again.
 const RETRY: Duration = Duration::from_secs(1);
 /// How long the writer waits for an index that is slower than it.
@@ -105,10 +108,13 @@ impl Writer {
             return;
         }
         self.shared.wait_for_index(INDEX_PATIENCE);
-        if self.log.is_full() && self.may_try() {
+        if self.log.is_full() && self.unrotated.is_none_or(|at| at.elapsed() >= RETRY) {
             match self.log.rotate() {
                 Ok(sealed) => self.seal(sealed),
-                Err(RotateError::Begin(error)) => self.refuse(&error),
+                Err(RotateError::Begin(error)) => {
+                    tracing::warn!("the ledger's next segment cannot be made yet: {error}");
+                    self.unrotated = Some(Instant::now());
+                }
                 Err(RotateError::Close(error)) => drop(self.fail(&error)),
             }
         }
@@ -118,7 +124,7 @@ impl Writer {
     fn take(&mut self, request: Request, round: &mut Round) {
         match request {
             Request::Append(append) => self.take_append(*append, round),
-            Request::Global(draft, reply) => self.take_global(draft, reply, round),
+            Request::Global(draft, reply) => self.take_global(*draft, reply, round),
             Request::Nudge => {}
         }
     }
@@ -167,7 +173,7 @@ impl Writer {
         }
         round.builder.record(&bytes);
         round.put(event.clone());
-        round.answers.push(Answer::Global(reply, event));
+        round.answers.push(Answer::Global(reply, Box::new(event)));
     }
 
     /// The tag's state with everything that is decided so far. That there is none is decided by
@@ -267,7 +273,9 @@ impl Writer {
             Ok(appended) => appended,
             Err(error) => {
                 let failure = self.fail(&error);
-                answers.into_iter().for_each(|answer| answer.refuse(&failure));
+                for answer in answers {
+                    answer.refuse(&failure);
+                }
                 return;
             }
         };
@@ -284,8 +292,7 @@ impl Writer {
 
     /// Has a snapshot written of all that is in closed segments now.
     fn seal(&mut self, sealed: Sealed) {
-        self.refused = None;
-        self.shared.recover();
+        self.unrotated = None;
         self.sealed.push(sealed);
         let bytes = snapshot::encode(&self.shared.id, &self.sealed, &self.shared.memory().facts);
         self.keeper.keep(bytes);
@@ -319,7 +326,7 @@ impl Answer {
         // Whoever went away in the meantime finds the event in the ledger.
         match self {
             Self::Append(reply, outcome) => drop(reply.send(Ok(outcome))),
-            Self::Global(reply, event) => drop(reply.send(Ok(event))),
+            Self::Global(reply, event) => drop(reply.send(Ok(*event))),
         }
     }
 

@@ -131,7 +131,6 @@ fn check_claims(
     match asked.into_iter().chain(header.filter(checkable)).find(wrong) {
         None => Ok(()),
         Some(claim) => Err(Refusal {
-            pinned: Some(claim),
             observed: Some(computed.digest()),
             ..Refusal::new(
                 Reason::UpstreamDigestMismatch,

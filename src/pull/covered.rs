@@ -75,14 +75,17 @@ impl Pull {
         let state = self.edges.ledger.state(key).await?;
         let state = match state {
             Some(state) if state.pin.is_some() || state.recorded.is_some() => state,
-            _ => return Ok((self.sight(self.target(request, key, rule)).await?, None)),
+            _ => return Ok((self.sight(target(request, key, rule)).await?, None)),
         };
         let state = self.promote(key, rule, state).await?;
+        if state.pin.is_none() {
+            return Ok((self.sight(target(request, key, rule)).await?, None));
+        }
         let at_ms = asked.at_ms.load(Ordering::Relaxed);
         if at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
             return Ok((state, None));
         }
-        let target = self.target(request, key, rule);
+        let target = target(request, key, rule);
         if rule.reaction == Reaction::Hold {
             self.board_sight(target);
             return Ok((state, None));
@@ -94,15 +97,6 @@ impl Pull {
                 let slow = "the upstream did not answer within 5 s";
                 Ok((state, Some(Refusal::new(Reason::UpstreamTimeout, slow))))
             }
-        }
-    }
-
-    fn target(&self, request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {
-        Target {
-            upstream: Arc::clone(&request.upstream),
-            key: key.clone(),
-            rule: Arc::clone(rule),
-            credential: request.asker.credential_for(&request.upstream),
         }
     }
 
@@ -247,11 +241,20 @@ impl Pull {
             repository: request.repository.clone(),
             reference: ManifestReference::Digest(digest),
             is_head: false,
-            accept: request.accept.clone(),
+            accept: request.accept,
             accept_text: None,
             asker: request.asker.clone(),
         };
         self.stored_or_fetched(&by_digest, digest).await
+    }
+}
+
+fn target(request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {
+    Target {
+        upstream: Arc::clone(&request.upstream),
+        key: key.clone(),
+        rule: Arc::clone(rule),
+        credential: request.asker.credential_for(&request.upstream),
     }
 }
 

@@ -9,6 +9,7 @@ use super::refusal::{Reason, Refusal};
 use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::config::Credentials;
 use crate::ledger::StoredManifest;
+use crate::oci::ManifestKind;
 use crate::pin::{Content, PinKey};
 use crate::policy::judge::is_within;
 use crate::policy::{Decision, Reaction};
@@ -21,13 +22,13 @@ impl Pull {
         key: PinKey,
     ) -> Result<ManifestReply, Refusal> {
         let upstream = Arc::clone(&request.upstream);
-        let accept = request.accept.clone();
+        let accept = request.accept;
         let is_private = upstream.config.credentials == Credentials::Client;
         match self.relay(request, Some(&key)).await {
             Err(refusal) if is_trouble(refusal.reason) && !is_private => {
                 let stale = self.last_verified(&key).await.filter(|manifest| {
                     let kind = manifest.content.media_type.manifest_kind();
-                    accept.takes_indexes() || !kind.is_some_and(|kind| kind.is_index())
+                    accept.takes_indexes() || !kind.is_some_and(ManifestKind::is_index)
                 });
                 let Some(manifest) = stale else { return Err(refusal) };
                 let mut reply = ManifestReply::from(manifest);

@@ -73,7 +73,7 @@ impl Pull {
         let asked = self.asked(&target.key);
         let result = self.look_at(&target, &asked).await;
         if let Err(refusal) = &result {
-            self.tell_trouble(&target, refusal);
+            Self::tell_trouble(&target, refusal);
         }
         // Under hold a failed ask counts too: the upstream is asked once per `recheck`, no more.
         if result.is_ok() || target.rule.reaction == Reaction::Hold {

@@ -9,6 +9,7 @@ use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerError, Outcome, StoredManifest};
+use crate::oci::Manifest;
 use crate::pin::{Content, PinKey, Provenance, TagState};
 use crate::policy::judge::is_young;
 use crate::policy::{Reaction, Rule, Verdict};
@@ -116,7 +117,8 @@ impl Pull {
         }
     }
 
-    /// A rule turned stricter: what was last verified and served becomes the pin.
+    /// A rule turned stricter: what was last verified and served becomes the pin, unless it is
+    /// nothing that a covered tag may stand for; then the tag has none.
     pub(super) async fn promote(
         &self,
         key: &PinKey,
@@ -126,6 +128,13 @@ impl Pull {
         while state.pin.is_none() {
             let Some(recorded) = &state.recorded else { break };
             let content = recorded.content.clone();
+            let bytes = match self.memory.manifests.get(&content.digest) {
+                Some(manifest) => Some(manifest),
+                None => self.load_stored(&content.digest, content.media_type.clone()).await,
+            };
+            if !may_be_pinned(&content, bytes.as_ref()) {
+                break;
+            }
             let draft = Draft {
                 pinned: Some(content.digest),
                 observed: Some(content.clone()),
@@ -134,7 +143,6 @@ impl Pull {
                 why: "last verified and served before the rule turned stricter".to_owned(),
                 ..Draft::new(EventKind::Pinned, Some(key.clone()))
             };
-            let bytes = self.load_stored(&content.digest, content.media_type).await;
             let outcome = self.edges.ledger.append(draft.clone(), state.sequence, bytes).await?;
             state = match outcome {
                 Outcome::Written(state) => {
@@ -197,7 +205,7 @@ impl Pull {
         self.edges.metrics.verdicts.with_label_values(&labels).inc();
     }
 
-    pub(super) fn tell_trouble(&self, target: &Target, refusal: &Refusal) {
+    pub(super) fn tell_trouble(target: &Target, refusal: &Refusal) {
         let Target { key, upstream, .. } = target;
         tracing::warn!(
             upstream = %upstream.name,
@@ -253,4 +261,11 @@ impl Pull {
             _ => line!(warn, "the ledger took an event"),
         }
     }
+}
+
+/// Whether a covered tag may stand for what was recorded: as far as its bytes are still here, they
+/// must pass as those of a first sight would.
+fn may_be_pinned(content: &Content, manifest: Option<&StoredManifest>) -> bool {
+    content.media_type.manifest_kind().is_some()
+        && manifest.is_none_or(|it| Manifest::parse(&it.bytes, Some(&content.media_type)).is_ok())
 }

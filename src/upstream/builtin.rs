@@ -1,8 +1,6 @@
 //! The registries that are known without configuration.
 
-use std::time::Duration;
-
-use crate::config::{Credentials, UpstreamConfig};
+use crate::config::UpstreamConfig;
 use crate::oci::Registry;
 
 /// A registry that is known without configuration.
@@ -54,20 +52,7 @@ impl BuiltIn {
 
     /// The configuration of an upstream that the user says nothing about: anonymous, public.
     pub fn config(&self, registry: &Registry) -> UpstreamConfig {
-        UpstreamConfig {
-            url: format!("https://{}", self.host.unwrap_or(registry.as_str())),
-            plain_http: false,
-            allow_private: false,
-            ca_file: None,
-            proxy: None,
-            credentials: Credentials::None,
-            auth_hosts: Vec::new(),
-            repositories: Vec::new(),
-            connect_timeout: Duration::from_secs(10),
-            header_timeout: Duration::from_secs(30),
-            body_idle_timeout: Duration::from_secs(30),
-            max_connections: 64,
-        }
+        UpstreamConfig::for_origin(format!("https://{}", self.host.unwrap_or(registry.as_str())))
     }
 }
 

@@ -269,3 +269,20 @@ impl Write for Stream {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn resolve(allow_private: bool) -> Result<Vec<SocketAddr>, ConnectFault> {
+        let mut resolver = GuardedResolver { guard: Guard { allow_private } };
+        let found = resolver.call("localhost".parse().unwrap()).await;
+        found.map(Iterator::collect).map_err(|error| *error.downcast().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_name_that_resolves_to_forbidden_addresses_only_has_none() {
+        assert_eq!(resolve(false).await, Err(ConnectFault::AddressNotAllowed));
+        assert!(resolve(true).await.unwrap().iter().all(|found| found.ip().is_loopback()));
+    }
+}

@@ -42,7 +42,7 @@ impl Url {
             scheme if *scheme == Scheme::HTTP => false,
             _ => return None,
         };
-        let authority = uri.authority()?;
+        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@'))?;
         let host = authority.host().to_ascii_lowercase();
         let port = match authority.as_str().get(host.len()..)? {
             "" => default_port(is_https),

@@ -5,6 +5,10 @@
 
 mod astray;
 mod attack;
+mod cli;
+mod content;
+mod ledger;
+mod packaging;
 mod private;
 mod reactions;
 mod real_clients;

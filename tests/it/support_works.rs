@@ -2,4 +2,5 @@
 
 mod clients;
 mod faults;
+mod program;
 mod tokens;

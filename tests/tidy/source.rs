@@ -10,6 +10,8 @@ pub(crate) struct Source {
     /// Its path from the manifest's folder, with slashes.
     pub(crate) path: String,
     pub(crate) text: String,
+    /// Whether its parent declares it for tests only.
+    pub(crate) test_only: bool,
 }
 
 /// The files below these folders (those that are there), without what is not text.
@@ -17,6 +19,10 @@ pub(crate) fn texts(folders: &[&str]) -> Vec<Source> {
     let mut found = Vec::new();
     for folder in folders {
         collect(folder, &mut found);
+    }
+    let declared: Vec<String> = found.iter().flat_map(Source::test_modules).collect();
+    for source in &mut found {
+        source.test_only = declared.iter().any(|module| source.is_in(module));
     }
     found
 }
@@ -30,7 +36,30 @@ pub(crate) fn texts_beside_the_manifest() -> Vec<Source> {
 
 impl Source {
     pub(crate) fn new(path: &str, text: &str) -> Self {
-        Self { path: path.to_owned(), text: text.to_owned() }
+        Self { path: path.to_owned(), text: text.to_owned(), test_only: false }
+    }
+
+    /// The paths, without extension, of the modules that it declares for tests only.
+    pub(crate) fn test_modules(&self) -> Vec<String> {
+        if !self.is_rust() {
+            return Vec::new();
+        }
+        let folder = match self.path.strip_suffix("/lib.rs") {
+            Some(root) => root,
+            None => self.path.trim_end_matches(".rs"),
+        };
+        let declaration =
+            r"#\[cfg\(test\)\]\s*(?:#\[[^\]]*\]\s*)*(?:pub(?:\(\w+\))?\s+)?mod\s+(\w+)\s*;";
+        let declaration = Regex::new(declaration).expect("a valid pattern");
+        let code = self.code();
+        let names = declaration.captures_iter(&code).map(|found| found[1].to_owned());
+        names.map(|name| format!("{folder}/{name}")).collect()
+    }
+
+    /// Whether it is this module (a path without extension) or below it.
+    fn is_in(&self, module: &str) -> bool {
+        let rest = self.path.strip_prefix(module);
+        rest.is_some_and(|rest| rest == ".rs" || rest.starts_with('/'))
     }
 
     pub(crate) fn is_rust(&self) -> bool {
@@ -59,7 +88,7 @@ impl Source {
 
     /// The code without what exists for tests only.
     pub(crate) fn code_outside_tests(&self) -> String {
-        if self.path.ends_with("/tests.rs") || self.path.contains("/tests/") {
+        if self.test_only {
             return String::new();
         }
         let mut code = self.code();
@@ -141,5 +170,5 @@ fn collect(folder: &str, found: &mut Vec<Source>) {
 
 fn read(path: &str) -> Option<Source> {
     let text = fs::read_to_string(root().join(path)).ok()?;
-    Some(Source { path: path.to_owned(), text })
+    Some(Source::new(path, &text))
 }

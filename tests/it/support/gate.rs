@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::wait::eventually;
 
 /// How long a request waits at a closed gate before it gives up (a test that forgot to open).
-const FORGOTTEN: Duration = Duration::from_secs(120);
+const FORGOTTEN: Duration = Duration::from_secs(90);
 
 /// A gate; clones are the same gate. A closed one that is dropped everywhere holds nobody.
 #[derive(Clone)]

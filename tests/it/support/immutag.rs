@@ -16,8 +16,8 @@ use super::wait::within;
 /// What it may have resident at most after any fault, in KiB.
 const MAX_RESIDENT_KIB: u64 = 128 * 1024;
 
-/// Idle connections that its pool may keep open to each upstream: no leak.
-const POOLED: usize = 4;
+/// Idle connections to upstreams that its pool may keep open: no leak.
+const POOLED: usize = 32;
 
 /// A running immutag; it is killed when it is dropped.
 pub(crate) struct Immutag {
@@ -39,22 +39,22 @@ impl Immutag {
 
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
-        self.setup.addresses
+        self.setup.addresses()
     }
 
     /// A URL at the mirror listener; `path` follows `/v2/`.
     pub(crate) fn mirror(&self, path: &str) -> String {
-        format!("http://{}/v2/{path}", self.setup.addresses.mirror)
+        format!("http://{}/v2/{path}", self.setup.addresses().mirror)
     }
 
     /// A URL at the direct listener; `path` follows `/v2/` and begins with the registry.
     pub(crate) fn direct(&self, path: &str) -> String {
-        format!("http://{}/v2/{path}", self.setup.addresses.direct)
+        format!("http://{}/v2/{path}", self.setup.addresses().direct)
     }
 
     /// A URL at the admin listener.
     pub(crate) fn admin(&self, path: &str) -> String {
-        format!("http://{}{path}", self.setup.addresses.admin)
+        format!("http://{}{path}", self.setup.addresses().admin)
     }
 
     /// `GET`s a manifest at the mirror with a client's usual `Accept`, naming the registry by
@@ -172,23 +172,30 @@ impl Immutag {
     #[track_caller]
     pub(crate) fn refuse_to_start(&mut self) -> Ran {
         self.kill9();
-        let mut command = program(&self.setup);
-        run(command.arg("serve").args(common_arguments(&self.setup)))
+        refuse_to_start(&self.setup)
     }
 
     /// After a fault: it lives, its memory is bounded, its descriptors are back where they were
     /// after the start, and no secret stands in the log or the metrics.
     #[track_caller]
     pub(crate) fn assert_alive_and_clean(&mut self) {
+        self.assert_alive_and_clean_within(Duration::from_secs(20));
+    }
+
+    /// The same with another time for the descriptors to come back.
+    #[track_caller]
+    pub(crate) fn assert_alive_and_clean_within(&mut self, patience: Duration) {
         assert!(self.process.is_alive(), "it ended:\n{}", self.log());
         let live = get(&self.admin("/livez"));
         assert_eq!(live.status, 200, "{}", live.text());
         let resident = resident_kib(self.id());
         assert!(resident <= MAX_RESIDENT_KIB, "{resident} KiB are resident");
-        let pooled = POOLED * self.setup.count_upstreams().max(1);
-        let (id, allowed) = (self.id(), self.baseline_descriptors + pooled);
-        let settled = within(Duration::from_secs(20), || peer_descriptors(id) <= allowed);
-        assert!(settled, "descriptors: {} > {allowed}", peer_descriptors(id));
+        let (id, allowed) = (self.id(), self.baseline_descriptors);
+        let open = || peer_descriptors(id).0;
+        let settled = within(patience, || open() <= allowed);
+        assert!(settled, "descriptors: {} > {allowed}", open());
+        let pooled = peer_descriptors(id).1;
+        assert!(pooled <= POOLED, "{pooled} connections to upstreams are open");
         self.assert_no_secret(&self.log());
         self.assert_no_secret(&get(&self.admin("/metrics")).text());
     }
@@ -207,7 +214,7 @@ impl Immutag {
         self.process.wait_until("immutag is ready", |_| {
             Call::new("GET", &url).try_send().is_ok_and(|answer| answer.status == 200)
         });
-        self.baseline_descriptors = peer_descriptors(self.id());
+        self.baseline_descriptors = peer_descriptors(self.id()).0;
     }
 }
 
@@ -222,6 +229,13 @@ pub(crate) fn accepting(call: Call) -> Call {
 #[track_caller]
 pub(crate) fn immutag(arguments: &[&str]) -> Ran {
     run(bare().args(arguments))
+}
+
+/// Starts it and returns how it refuses to: a start that must fail.
+#[track_caller]
+pub(super) fn refuse_to_start(setup: &Setup) -> Ran {
+    setup.file("immutag.toml", &setup.toml());
+    run(program(setup).arg("serve").args(common_arguments(setup)))
 }
 
 fn launch(setup: &Setup) -> Daemon {
@@ -251,9 +265,30 @@ fn common_arguments(setup: &Setup) -> [PathBuf; 4] {
     ["--config".into(), config, "--data-dir".into(), setup.data_dir.clone()]
 }
 
-/// Sockets and files that come and go with peers: all but what is open for the ledger and cache.
-fn peer_descriptors(id: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{id}/fd")).map_or(0, Iterator::count)
+/// Open files and sockets, and apart from them the connections that it made itself: those to
+/// upstreams stay open, idle, in its pool.
+fn peer_descriptors(id: u32) -> (usize, usize) {
+    let outgoing = outgoing_sockets(id);
+    let Ok(entries) = std::fs::read_dir(format!("/proc/{id}/fd")) else { return (0, 0) };
+    let is_outgoing = |path: &PathBuf| {
+        let target = std::fs::read_link(path).unwrap_or_default();
+        outgoing.iter().any(|inode| target.as_os_str() == format!("socket:[{inode}]").as_str())
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    let (pooled, open): (Vec<_>, Vec<_>) = paths.partition(is_outgoing);
+    (open.len(), pooled.len())
+}
+
+/// The inodes of connected sockets whose own port is none of a listening socket's.
+fn outgoing_sockets(id: u32) -> Vec<String> {
+    const LISTEN: &str = "0A";
+    let table = std::fs::read_to_string(format!("/proc/{id}/net/tcp")).unwrap_or_default();
+    let rows: Vec<Vec<&str>> =
+        table.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
+    let port = |row: &Vec<&str>| row[1].rsplit(':').next().unwrap_or_default().to_owned();
+    let listening: Vec<_> = rows.iter().filter(|row| row[3] == LISTEN).map(port).collect();
+    let outgoing = rows.iter().filter(|row| !listening.contains(&port(row)));
+    outgoing.map(|row| row[9].to_owned()).collect()
 }
 
 fn resident_kib(id: u32) -> u64 {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::wait::{eventually, within};
 
 /// How long a program that ends by itself may run.
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// Whether every program is there. If not: fails in CI, elsewhere says what is skipped.
 #[track_caller]
@@ -57,7 +57,7 @@ impl Ran {
     }
 }
 
-/// Runs a program to its end, without input; panics when it takes longer than two minutes.
+/// Runs a program to its end, without input; panics when it takes longer than [`PATIENCE`].
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tempfile::TempDir;
 
 use super::immutag::Immutag;
+use super::process::Ran;
 
 /// A configuration to be; every test has its own ports and its own data directory.
 pub(crate) struct Setup {
     pub(super) folder: Arc<TempDir>,
-    pub(super) addresses: Addresses,
+    addresses: Addresses,
     pub(super) data_dir: PathBuf,
     pub(super) environment: BTreeMap<String, String>,
     pub(super) arguments: Vec<String>,
@@ -81,12 +82,24 @@ impl Setup {
         self
     }
 
+    /// These rules instead of all before.
+    pub(crate) fn only_rules(mut self, toml: &str) -> Self {
+        self.rules.clear();
+        self.rules(toml)
+    }
+
     /// One rule for every tag: this reaction, asked again after `recheck` (`"0s"`: each time).
     pub(crate) fn every_tag(self, on_conflict: &str, recheck: &str) -> Self {
         let rule = format!("[[rule]]\non-conflict = \"{on_conflict}\"\n");
         // Under `record` the upstream is asked each time anyway.
         let recheck = format!("recheck = \"{recheck}\"\n");
         self.rules(&if on_conflict == "record" { rule } else { rule + &recheck })
+    }
+
+    /// The same without its rules.
+    pub(crate) fn without_rules(mut self) -> Self {
+        self.rules.clear();
+        self
     }
 
     /// Lines at the top of the file (`stale-if-error = "0s"`).
@@ -151,15 +164,21 @@ impl Setup {
         file
     }
 
+    /// Where its listeners will be.
+    pub(crate) fn addresses(&self) -> Addresses {
+        self.addresses
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> Immutag {
         Immutag::start(self)
     }
 
-    /// How many upstreams are configured.
-    pub(super) fn count_upstreams(&self) -> usize {
-        self.upstreams.matches("[upstream.").count()
+    /// Starts it and returns how it refuses to.
+    #[track_caller]
+    pub(crate) fn refuse_to_start(self) -> Ran {
+        super::immutag::refuse_to_start(&self)
     }
 
     /// The configuration file's text.

@@ -20,7 +20,7 @@ use super::server::{Reply, Request, Server};
 pub(crate) const SERVICE: &str = "immutag-tests";
 /// The issuer that its tokens name.
 pub(crate) const ISSUER: &str = "immutag-tests-issuer";
-const LIFE: Duration = Duration::from_secs(300);
+const LIFE: Duration = Duration::from_secs(290);
 
 /// A token server on 127.0.0.1 with users, and what each of them may pull.
 pub(crate) struct TokenServer {

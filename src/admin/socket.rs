@@ -1,0 +1,218 @@
+//! The Unix socket by which a running server is told what a person decides.
+//!
+//! One connection carries one request, a line of JSON ([`Request`]), and its answer, a line of JSON
+//! per piece ([`Line`]); the last one is `done` or `failed`. Who asks is what the kernel says of
+//! the peer; nobody but the server's own user and root is heard.
+
+mod place;
+
+pub use place::{Socket, bind, connect, path};
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader, BufWriter,
+};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::user;
+use crate::decide::{Fault, Ledger, Reply, Request, execute};
+
+/// The largest request, in bytes.
+const REQUEST_LIMIT: u64 = 16 << 10;
+
+/// Connections served at once; others wait.
+const CONNECTIONS: usize = 16;
+
+/// How long a request may take to come.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a client may leave a piece of its answer unread.
+const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
+
+/// How long accepting pauses after an error.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A line of an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Line {
+    /// The request was done; nothing follows.
+    Done,
+    /// The request was not done; nothing follows.
+    Failed(Fault),
+    /// A piece of the answer.
+    Reply(Reply),
+}
+
+/// Answers requests until `stop` turns true, then lets those that run end.
+pub async fn run<L: Ledger + 'static>(
+    socket: Socket,
+    ledger: Arc<L>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let ledger: Arc<dyn Ledger> = ledger;
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let mut running = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stopped(&mut stop) => break,
+            Some(_) = running.join_next() => continue,
+            accepted = async {
+                let permit = Arc::clone(&room).acquire_owned().await.expect("it is never closed");
+                socket.listener.accept().await.map(|(stream, _)| (stream, permit))
+            } => accepted,
+        };
+        match accepted {
+            Ok((stream, permit)) => {
+                let (ledger, stop) = (Arc::clone(&ledger), stop.clone());
+                running.spawn(async move {
+                    converse(stream, ledger, stop).await;
+                    drop(permit);
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "a connection to the admin socket could not be accepted");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+    drop(socket);
+    while running.join_next().await.is_some() {}
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // The sender is gone: so is the process that it stood for.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// One connection, from request to answer.
+async fn converse(stream: UnixStream, ledger: Arc<dyn Ledger>, mut stop: watch::Receiver<bool>) {
+    let peer = stream.peer_cred().map(|peer| peer.uid());
+    let (reader, writer) = stream.into_split();
+    let mut writer = Writer(BufWriter::new(writer));
+    let last = match admit(peer) {
+        Err(fault) => Line::Failed(fault),
+        Ok(who) => {
+            let read = tokio::select! {
+                read = timeout(REQUEST_TIMEOUT, read(reader)) => read,
+                () = stopped(&mut stop) => return,
+            };
+            match read {
+                Err(_) => Line::Failed(Fault::Failed("the request took too long".into())),
+                Ok(Err(fault)) => Line::Failed(fault),
+                Ok(Ok(request)) => answer(ledger, request, &who, &mut writer).await,
+            }
+        }
+    };
+    // The client may have left; what it asked for is done or told in the log.
+    let _ = writer.send(&last).await;
+    let _ = writer.flush().await;
+}
+
+/// The name of a peer who may ask.
+fn admit(peer: io::Result<u32>) -> Result<String, Fault> {
+    let own = rustix::process::geteuid().as_raw();
+    match peer {
+        Ok(uid) if is_heard(uid, own) => Ok(user::name_of(uid)),
+        Ok(uid) => {
+            let (who, own) = (user::name_of(uid), user::name_of(own));
+            tracing::warn!(who, "a user who may not was refused at the admin socket");
+            Err(Fault::Failed(format!("only {own} and root may ask this server, not {who}")))
+        }
+        Err(error) => Err(Fault::Failed(format!("the system does not say who asks: {error}"))),
+    }
+}
+
+/// Whether a peer may ask: the server's own user, and root.
+const fn is_heard(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+async fn read(reader: OwnedReadHalf) -> Result<Request, Fault> {
+    let mut line = Vec::new();
+    let mut reader = BufReader::new(reader.take(REQUEST_LIMIT));
+    let read = reader.read_until(b'\n', &mut line).await;
+    read.map_err(|error| Fault::Failed(format!("the request could not be read: {error}")))?;
+    if line.last() != Some(&b'\n') {
+        let what = format!("a request is one line of at most {REQUEST_LIMIT} bytes");
+        return Err(Fault::Failed(what));
+    }
+    serde_json::from_slice(&line)
+        .map_err(|error| Fault::Failed(format!("the request is not understood: {error}")))
+}
+
+/// Does what is asked while its answer is written. A client that leaves stops a list, never a
+/// decision.
+async fn answer(ledger: Arc<dyn Ledger>, request: Request, who: &str, writer: &mut Writer) -> Line {
+    let told = told(&request);
+    let (to, replies) = mpsc::channel(64);
+    let (done, _) = tokio::join!(execute(ledger, request, who, to), writer.send_all(replies));
+    match (&done, told) {
+        (Ok(()), Some(request)) => tracing::info!(who, request, "a person's request was done"),
+        (Err(fault), Some(request)) => {
+            tracing::warn!(who, request, %fault, "a person's request was not done");
+        }
+        (_, None) => {}
+    }
+    done.map_or_else(Line::Failed, |()| Line::Done)
+}
+
+/// How the log tells a request; `None` for one that only reads.
+fn told(request: &Request) -> Option<String> {
+    match request {
+        Request::Approve { key, digest, revoke: None, .. } => {
+            Some(format!("approve {key} {digest}"))
+        }
+        Request::Approve { key, digest, revoke: Some(other), .. } => {
+            Some(format!("approve {key} {digest}, revoke {other}"))
+        }
+        Request::Forget { key, .. } => Some(format!("forget {key}")),
+        Request::Rebuild => Some("rebuild".to_owned()),
+        Request::Reject { key, digest, .. } => Some(format!("reject {key} {digest}")),
+        Request::Revoke { digest, undo: false, .. } => Some(format!("revoke {digest}")),
+        Request::Revoke { digest, undo: true, .. } => Some(format!("take back: revoke {digest}")),
+        Request::Export
+        | Request::History { .. }
+        | Request::List(_)
+        | Request::Show { .. }
+        | Request::Status
+        | Request::Verify => None,
+    }
+}
+
+/// The client's side of the answer.
+struct Writer(BufWriter<OwnedWriteHalf>);
+
+impl Writer {
+    async fn send_all(&mut self, mut replies: mpsc::Receiver<Reply>) -> io::Result<()> {
+        while let Some(reply) = replies.recv().await {
+            self.send(&Line::Reply(reply)).await?;
+            if replies.is_empty() {
+                self.flush().await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn send(&mut self, line: &Line) -> io::Result<()> {
+        let mut text = serde_json::to_vec(line)?;
+        text.push(b'\n');
+        timeout(WRITE_TIMEOUT, self.0.write_all(&text)).await?
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        timeout(WRITE_TIMEOUT, self.0.flush()).await?
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,125 @@
+//! The socket, asked as the command line asks it and as it must not be.
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::clock::ManualClock;
+use crate::decide::Filter;
+use crate::event::{Draft, EventKind};
+use crate::ledger::{LedgerStore as _, MemoryLedger};
+use crate::oci::Digest;
+use crate::pin::{Content, PinKey};
+
+/// A server with 40 pinned tags.
+struct Server {
+    folder: TempDir,
+    ledger: Arc<MemoryLedger>,
+    stop: watch::Sender<bool>,
+    running: tokio::task::JoinHandle<()>,
+}
+
+fn digest() -> Digest {
+    Digest::sha256([7; 32])
+}
+
+impl Server {
+    async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let ledger = Arc::new(MemoryLedger::new(ManualClock::at(1)));
+        for number in 0..40 {
+            let key = PinKey {
+                registry: "docker.io".parse().unwrap(),
+                repository: "library/alpine".parse().unwrap(),
+                tag: format!("3.{number}").parse().unwrap(),
+            };
+            let media_type = "application/vnd.oci.image.index.v1+json".parse().unwrap();
+            let content = Content { digest: digest(), media_type, size_bytes: 1 };
+            let draft =
+                Draft { observed: Some(content), ..Draft::new(EventKind::Pinned, Some(key)) };
+            ledger.append(draft, 0, None).await.unwrap();
+        }
+        let (stop, stopped) = watch::channel(false);
+        let socket = bind(folder.path()).unwrap();
+        let running = tokio::spawn(run(socket, Arc::clone(&ledger), stopped));
+        Self { folder, ledger, stop, running }
+    }
+
+    /// Sends bytes and reads all lines of the answer.
+    async fn ask(&self, bytes: &[u8]) -> Vec<Line> {
+        let mut stream = connect(self.folder.path()).await.unwrap();
+        // A request that is too long is answered before it is read to its end.
+        let _ = stream.write_all(bytes).await;
+        let mut text = Vec::new();
+        let _ = stream.read_to_end(&mut text).await;
+        let lines = text.split_inclusive(|byte| *byte == b'\n');
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect()
+    }
+
+    async fn request(&self, request: &Request) -> Vec<Line> {
+        self.ask(&[serde_json::to_vec(request).unwrap(), b"\n".to_vec()].concat()).await
+    }
+}
+
+#[tokio::test]
+async fn a_decision_carries_the_name_of_the_peers_user() {
+    let server = Server::start().await;
+    let reason = "found in the wild".parse().unwrap();
+    let request = Request::Revoke { digest: digest(), undo: false, reason };
+    let lines = server.request(&request).await;
+    assert!(matches!(lines.as_slice(), [Line::Reply(Reply::Decided(_)), Line::Done]), "{lines:?}");
+    assert!(server.ledger.is_revoked(&digest()));
+    let event = server.ledger.events(1, 100).await.unwrap().pop().unwrap();
+    let own = rustix::process::geteuid().as_raw();
+    assert_eq!((event.who, event.why.as_str()), (user::name_of(own), "found in the wild"));
+}
+
+#[tokio::test]
+async fn a_list_comes_line_by_line_and_ends_with_done() {
+    let server = Server::start().await;
+    let lines = server.request(&Request::List(Filter::default())).await;
+    let (last, tags) = lines.split_last().unwrap();
+    assert_eq!((last, tags.len()), (&Line::Done, 40));
+}
+
+#[tokio::test]
+async fn what_is_no_request_is_refused_and_changes_nothing() {
+    let server = Server::start().await;
+    let before = server.ledger.status().sequence;
+    let long = format!("\"{}\"\n", "a".repeat(100_000)).into_bytes();
+    for bytes in [
+        b"\n".as_slice(),
+        b"{}\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"{\"stop\":{}}\n",
+        b"[[[[[[[[[[[[[[[[[[[[\n",
+        b"\xff\xfe\n",
+        &long,
+    ] {
+        let lines = server.ask(bytes).await;
+        assert!(matches!(lines.as_slice(), [Line::Failed(_)] | []), "{lines:?}");
+    }
+    assert_eq!(server.ledger.status().sequence, before);
+    assert_eq!(server.request(&Request::Status).await.pop(), Some(Line::Done));
+}
+
+#[tokio::test]
+async fn clients_that_say_nothing_end_with_the_server() {
+    let server = Server::start().await;
+    let mut silent = Vec::new();
+    for _ in 0..CONNECTIONS {
+        silent.push(connect(server.folder.path()).await.unwrap());
+    }
+    server.stop.send_replace(true);
+    server.running.await.unwrap();
+    assert!(connect(server.folder.path()).await.is_err());
+}
+
+#[test]
+fn only_the_own_user_and_root_are_heard() {
+    assert!(is_heard(1000, 1000) && is_heard(0, 1000) && is_heard(0, 0));
+    assert!(!is_heard(1001, 1000) && !is_heard(1000, 0));
+    let own = rustix::process::geteuid().as_raw();
+    assert!(admit(Ok(own)).is_ok());
+    assert!(admit(Ok(own + 1)).is_err());
+    assert!(admit(Err(io::ErrorKind::Other.into())).is_err());
+}

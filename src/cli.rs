@@ -1,0 +1,130 @@
+//! The command line: what is typed, what is printed, what the exit code says.
+
+mod check;
+mod client;
+mod completions;
+mod demo;
+mod exit;
+mod ledger;
+mod output;
+mod rules;
+mod serve;
+mod table;
+mod validate;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, ConfigError, Sources, load};
+use crate::oci::Reference;
+use crate::pin::PinKey;
+
+/// A caching proxy in front of container registries that makes tags immutable.
+#[derive(Debug, Parser)]
+#[command(name = "immutag", version, propagate_version = true)]
+#[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 a finding \
+                        (conflict), 4 ledger damaged or rolled back, 5 upstream unreachable.")]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What every command takes.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Global {
+    /// The configuration file [default: $`IMMUTAG_CONFIG`, else immutag.toml if it is there]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where ledger, held content and cache are
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the proxy
+    Serve(serve::ServeArgs),
+    /// Show in ten seconds what it does, without Docker or network
+    Demo(demo::DemoArgs),
+    /// Check the configuration and print what it comes to
+    Validate(validate::ValidateArgs),
+    /// Look into the ledger, and decide
+    Ledger(ledger::LedgerArgs),
+    /// Ask the rules
+    Rules(rules::RulesArgs),
+    /// Compare what upstreams answer now with the ledger; writes nothing
+    Check(check::CheckArgs),
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+}
+
+/// Runs the program with the process's arguments.
+pub fn run() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Nobody reads it any more: the exit code still says it.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    exit::code(execute(cli))
+}
+
+fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
+    let Cli { global, command } = cli;
+    let mut builder = match command {
+        Command::Serve(_) | Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
+        _ => tokio::runtime::Builder::new_current_thread(),
+    };
+    if !matches!(command, Command::Serve(_)) && std::env::var_os("IMMUTAG_LOG").is_some() {
+        crate::telemetry::start();
+    }
+    builder.enable_all().build()?.block_on(async {
+        match command {
+            Command::Check(args) => check::run(&global, args).await,
+            Command::Completions(args) => completions::run(&args),
+            Command::Demo(args) => demo::run(&global, args).await,
+            Command::Ledger(args) => ledger::run(&global, args).await,
+            Command::Rules(args) => rules::run(&global, args).await,
+            Command::Serve(args) => serve::run(&global, args).await,
+            Command::Validate(args) => validate::run(&global, &args),
+        }
+    })
+}
+
+impl Global {
+    /// The configuration that these options lead to.
+    pub(crate) fn load(&self) -> Result<Config, ConfigError> {
+        load(Sources {
+            path: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            ..Sources::of_process()
+        })
+    }
+}
+
+/// Reads a tag from the command line: `alpine:3.19`, `ghcr.io/acme/app:1.2.3`.
+fn parse_key(text: &str) -> Result<PinKey, String> {
+    let reference: Reference = text.parse().map_err(|error| format!("{error}"))?;
+    if reference.digest.is_some() {
+        return Err("a tag is meant here: leave out what begins with @".to_owned());
+    }
+    Ok(key_of(&reference))
+}
+
+/// The tag that a reference names, `latest` if it names none.
+fn key_of(reference: &Reference) -> PinKey {
+    PinKey {
+        registry: reference.registry.clone(),
+        repository: reference.repository.clone(),
+        tag: reference.tag_or_latest(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

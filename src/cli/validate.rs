@@ -1,0 +1,139 @@
+//! `immutag validate`: what the configuration comes to, or everything that is wrong with it.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use super::Global;
+use super::exit::Code;
+use super::output::{FormatArgs, Printer};
+use super::table::escape;
+use crate::config::{Config, ConfigError, Credentials};
+use crate::policy::explain::describe;
+use crate::upstream::Upstreams;
+
+#[derive(Debug, Args)]
+pub(super) struct ValidateArgs {
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// A valid configuration, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Effective {
+    data_dir: String,
+    offline: bool,
+    listeners: Vec<ListenerView>,
+    admin: String,
+    upstreams: Vec<UpstreamView>,
+    rules: Vec<String>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ListenerView {
+    kind: &'static str,
+    address: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct UpstreamView {
+    name: String,
+    url: String,
+    credentials: &'static str,
+}
+
+/// A problem, for programs.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct ProblemView {
+    problem: String,
+    key: String,
+    place: Option<String>,
+}
+
+pub(super) fn run(global: &Global, args: &ValidateArgs) -> anyhow::Result<ExitCode> {
+    let mut printer = Printer::new(args.format);
+    let config = match global.load() {
+        Ok(config) => config,
+        Err(error) => {
+            if printer.is_json {
+                problems(&mut printer, &error)?;
+            }
+            return Err(error.into());
+        }
+    };
+    Upstreams::new(&config.upstreams)?;
+    let effective = effective(&config);
+    if printer.is_json {
+        printer.json(&effective)?;
+    } else {
+        print(&mut printer, &effective)?;
+    }
+    printer.flush()?;
+    Ok(Code::Ok.into())
+}
+
+fn problems(printer: &mut Printer, error: &ConfigError) -> io::Result<()> {
+    for problem in &error.problems {
+        printer.json(&ProblemView {
+            problem: problem.message.clone(),
+            key: problem.key.clone(),
+            place: problem.place.as_ref().map(ToString::to_string),
+        })?;
+    }
+    printer.flush()
+}
+
+fn effective(config: &Config) -> Effective {
+    let listener = |listener: &crate::config::ListenerConfig| ListenerView {
+        kind: listener.kind.name(),
+        address: listener.address.to_string(),
+    };
+    let upstreams = config.upstreams.iter().map(|(name, upstream)| UpstreamView {
+        name: name.to_string(),
+        url: upstream.url.clone(),
+        credentials: match upstream.credentials {
+            Credentials::Client => "client",
+            Credentials::None => "none",
+            Credentials::Own { .. } => "own",
+        },
+    });
+    Effective {
+        data_dir: config.data_dir.display().to_string(),
+        offline: config.offline,
+        listeners: config.listeners.iter().map(listener).collect(),
+        admin: config.admin.address.to_string(),
+        upstreams: upstreams.collect(),
+        rules: describe(&config.policy),
+    }
+}
+
+fn print(printer: &mut Printer, effective: &Effective) -> io::Result<()> {
+    printer.line("the configuration is valid")?;
+    printer.line(&format!("\ndata directory  {}", escape(&effective.data_dir)))?;
+    if effective.offline {
+        printer.line("offline: no upstream is asked")?;
+    }
+    printer.line("\nlisteners")?;
+    for ListenerView { kind, address } in &effective.listeners {
+        printer.line(&format!("  {kind:<7} {address}"))?;
+    }
+    printer.line(&format!("  {:<7} {}", "admin", effective.admin))?;
+    printer.line("\nupstreams, beside the built-in ones")?;
+    for UpstreamView { name, url, credentials } in &effective.upstreams {
+        printer.line(&format!("  {name}  {}  credentials: {credentials}", escape(url)))?;
+    }
+    if effective.upstreams.is_empty() {
+        printer.line("  none")?;
+    }
+    printer.line("\nrules, the first that matches decides")?;
+    for rule in &effective.rules {
+        printer.line(&format!("  {}", escape(rule)))?;
+    }
+    Ok(())
+}

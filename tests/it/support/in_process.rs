@@ -39,7 +39,7 @@ impl InProcess {
 
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
-        self.setup.addresses
+        self.setup.addresses()
     }
 }
 

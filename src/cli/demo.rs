@@ -35,10 +35,10 @@ const A_MONTH: Duration = Duration::from_hours(30 * 24);
 
 /// Options of `immutag demo`: none yet.
 #[derive(Clone, Copy, Debug, clap::Args)]
-pub struct DemoArgs {}
+pub(super) struct DemoArgs {}
 
 /// Runs the demo on standard output; exit code 1 if anything was not as it claims.
-pub fn run(_args: DemoArgs) -> ExitCode {
+pub(super) fn run(_args: DemoArgs) -> ExitCode {
     let mut out = std::io::stdout();
     let told = tell(&mut Screen::new(&mut out, screen::wants_colour()));
     let Err(error) = told else { return ExitCode::SUCCESS };

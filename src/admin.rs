@@ -3,7 +3,7 @@
 pub mod socket;
 pub mod user;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use hyper::body::Incoming;
@@ -47,8 +47,8 @@ impl Admin {
     }
 
     /// Answers a request.
-    pub async fn call(&self, request: Request<Incoming>, _peer: SocketAddr) -> Response<Body> {
-        if !self.knows_host(&request) {
+    pub fn answer(&self, request: &Request<Incoming>) -> Response<Body> {
+        if !self.knows_host(request) {
             // A page of another origin that resolves its name to us gets nothing (DNS rebinding).
             return text(StatusCode::MISDIRECTED_REQUEST, "this name is not configured here\n");
         }

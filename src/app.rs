@@ -227,10 +227,7 @@ impl Wiring {
         let cache_bytes = Box::new(move || store.used_bytes());
         let hosts = config.admin.hosts.clone();
         let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, cache_bytes));
-        let answer = move |request, peer| {
-            let service = Arc::clone(&service);
-            async move { service.call(request, peer).await }
-        };
+        let answer = move |request, _peer| std::future::ready(service.answer(&request));
         let listener = self.listener(socket, AllowFrom::default(), "admin");
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)

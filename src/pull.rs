@@ -85,8 +85,8 @@ struct Memory {
     kept: moka::sync::Cache<(Arc<str>, Digest), ()>,
     /// Content that is held.
     held: moka::sync::Cache<Digest, ()>,
-    /// Credentials that an upstream accepted within 60 s.
-    permits: moka::sync::Cache<(Arc<str>, Holder), ()>,
+    /// When an upstream accepted credentials for a repository, by the monotonic clock.
+    permits: moka::sync::Cache<(Arc<str>, Holder), Duration>,
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: blob::Fills,
@@ -222,10 +222,7 @@ impl Memory {
                 .build(),
             kept: moka::sync::Cache::new(100_000),
             held: moka::sync::Cache::new(100_000),
-            permits: moka::sync::Cache::builder()
-                .max_capacity(100_000)
-                .time_to_live(minute)
-                .build(),
+            permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
             fills: blob::Fills::default(),

@@ -90,7 +90,7 @@ impl Signals {
         }
     }
 
-    fn stopped(&mut self) -> impl Future<Output = ()> {
-        async { while !matches!(self.next().await, Wanted::Stop) {} }
+    async fn stopped(&mut self) {
+        while !matches!(self.next().await, Wanted::Stop) {}
     }
 }

@@ -217,8 +217,11 @@ struct Opening {
 impl Opening {
     async fn open(self) -> Result<Source, Refusal> {
         let Self { pull, upstream, repository, digest, ask } = self;
-        // Between the look into the store and this flight another one may have ended.
-        if let Some(fill) = pull.running(&upstream.name, &digest) {
+        // Between the look into the store and this flight another fill may have begun: for
+        // another repository, whose permission to see the blob is not this one's.
+        if let Some(fill) = pull.running(&upstream.name, &digest)
+            && pull.edges.links.find(&upstream.name, &repository, &digest).is_some()
+        {
             return Ok(Source::Fill(fill));
         }
         let answer = pull.ask(&upstream, ask).await?;

@@ -31,7 +31,8 @@ pub enum ClientCredential {
 pub struct CredentialKey([u8; 32]);
 
 impl ClientCredential {
-    /// Reads the value of an Authorization header; `None` if it is neither Basic nor Bearer.
+    /// Reads the value of an Authorization header; `None` if it is neither Basic nor Bearer, or
+    /// nobody's: clients without a login answer a Basic challenge with an empty name and password.
     ///
     /// Source: RFC 7617, section 2; RFC 6750, section 2.1.
     pub fn from_header(value: &str) -> Option<Self> {
@@ -47,7 +48,7 @@ impl ClientCredential {
             return None;
         }
         let text = String::from_utf8(BASE64_STANDARD.decode(rest).ok()?).ok()?;
-        let (username, password) = text.split_once(':')?;
+        let (username, password) = text.split_once(':').filter(|pair| *pair != ("", ""))?;
         Some(Self::Basic {
             username: username.to_owned(),
             password: Secret::new(password.to_owned()),
@@ -125,6 +126,7 @@ mod tests {
             ("BEARER abc.def", Some("Bearer abc.def")),
             ("Basic !!!", None),
             ("Basic dXNlcg==", None),
+            ("Basic Og==", None),
             ("Digest x", None),
             ("Bearer", None),
             ("Bearer ", None),

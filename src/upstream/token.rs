@@ -17,6 +17,7 @@ use super::credential::{ClientCredential, CredentialKey};
 use super::error::{Unavailability, UpstreamError};
 use super::retry::{rate_limit_wait, read_retry_after};
 use super::url::Url;
+use crate::config::Credentials;
 use crate::oci::{Registry, Repository};
 use crate::secret::Secret;
 
@@ -32,6 +33,10 @@ const MAX_LIFETIME: u64 = 3600;
 
 /// A token is given up so much before its end, in seconds.
 const MARGIN: u64 = 10;
+
+/// A client's own token is asked for anew after this, in seconds, whatever its lifetime: who was
+/// locked out there is to be locked out here.
+const CLIENT_LIFETIME: u64 = 60;
 
 /// What an authorization is good for: never another upstream, repository or person.
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -177,7 +182,12 @@ async fn fetch(
         UpstreamError::TooLarge { .. } => UpstreamError::Invalid("its token answer is too large"),
         error => error,
     })?;
-    read_token(&json)
+    let mut authorization = read_token(&json)?;
+    if credential.is_some() && config.credentials == Credentials::Client {
+        let most = Duration::from_secs(CLIENT_LIFETIME - MARGIN);
+        authorization.lifetime = authorization.lifetime.min(most);
+    }
+    Ok(authorization)
 }
 
 #[derive(Deserialize)]

@@ -8,6 +8,7 @@ mod cli;
 mod content;
 mod ledger;
 mod packaging;
+mod private;
 mod reactions;
 mod real_clients;
 mod support;

@@ -3,6 +3,7 @@
 
 mod containerd;
 mod down;
+mod login;
 mod moved;
 mod platforms;
 mod pulled;

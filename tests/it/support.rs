@@ -11,6 +11,7 @@ pub(crate) mod gate;
 pub(crate) mod http;
 #[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod immutag;
+pub(crate) mod in_process;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod server;

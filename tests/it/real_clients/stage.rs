@@ -16,7 +16,8 @@ pub(super) const REGISTRY: &str = "registry.example";
 /// The repository on this stage.
 pub(super) const REPOSITORY: &str = "team/app";
 
-const PASSWORD: &str = "correct-horse-battery-staple";
+/// The password of `reader`, who may pull `team/`; everybody may pull `public/`.
+pub(super) const PASSWORD: &str = "correct-horse-battery-staple";
 
 /// Debian's registry and what stands before it.
 pub(super) struct Upstream {
@@ -64,6 +65,7 @@ impl Upstream {
         let authority = Authority::new();
         let tokens = TokenServer::start(Some(authority.issue(&["127.0.0.1"]).server()));
         tokens.add_user("reader", PASSWORD, &["team/"]);
+        tokens.allow_everybody("public/");
         let registry = DockerRegistry::start_with_tokens(&authority, &tokens);
         Self { registry, lock: Some(Lock { authority, tokens }) }
     }
@@ -75,21 +77,31 @@ impl Upstream {
 
     /// An immutag that knows it as `registry.example` and as docker.io, with one rule.
     pub(super) fn immutag(&self, reaction: &str, recheck: &str) -> Immutag {
-        self.setup().every_tag(reaction, recheck).start()
+        let setup = Setup::new();
+        let own = self.own_credentials(&setup);
+        self.setup(setup, &own).every_tag(reaction, recheck).start()
     }
 
-    /// The same without a rule.
-    pub(super) fn setup(&self) -> Setup {
-        let setup = Setup::new();
+    /// The same, asked with the credentials of whoever comes to the direct listener.
+    pub(super) fn immutag_for_logins(&self, reaction: &str) -> Immutag {
+        let setup = self.setup(Setup::new(), "credentials = \"client\"\n");
+        setup.every_tag(reaction, "0s").start()
+    }
+
+    fn own_credentials(&self, setup: &Setup) -> String {
+        if self.lock.is_none() {
+            return String::new();
+        }
+        let password = setup.file("password", PASSWORD);
+        format!("credentials = \"own\"\nusername = \"reader\"\npassword-file = {password:?}\n")
+    }
+
+    fn setup(&self, setup: Setup, credentials: &str) -> Setup {
         let lines = self.lock.as_ref().map_or_else(String::new, |lock| {
             let ca = setup.file("ca.pem", &lock.authority.ca_pem);
-            let password = setup.file("password", PASSWORD);
             let realm = lock.tokens.realm();
             let realm = realm.trim_start_matches("https://").trim_end_matches("/token");
-            format!(
-                "ca-file = {ca:?}\ncredentials = \"own\"\nusername = \"reader\"\n\
-                 password-file = {password:?}\nauth-hosts = [\"{realm}\"]\n"
-            )
+            format!("ca-file = {ca:?}\nauth-hosts = [\"{realm}\"]\n{credentials}")
         });
         let url = self.registry.url();
         setup

@@ -123,6 +123,12 @@ impl Home {
         self.podman(&["pull", "--signature-policy", &policy, "--arch", architecture, reference])
     }
 
+    /// Logs in to a registry with podman, as a person would.
+    #[track_caller]
+    pub(crate) fn podman_login(&self, registry: &str, username: &str, password: &str) -> Ran {
+        self.podman(&["login", "--username", username, "--password", password, registry])
+    }
+
     /// The manifest digest under which podman holds `REFERENCE`.
     #[track_caller]
     pub(crate) fn podman_digest(&self, reference: &str) -> String {

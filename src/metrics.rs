@@ -191,4 +191,50 @@ mod tests {
         assert!(text.contains("immutag_pins 7"), "{text}");
         assert!(text.contains(r#"immutag_verdicts_total{reaction="hold",verdict="conflict"} 1"#));
     }
+    /// `| metric | labels | type |`, as the documentation's rows begin.
+    fn row(family: &prometheus::proto::MetricFamily) -> String {
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        let labels = family.get_metric().first().map_or_else(Vec::new, |metric| {
+            metric.get_label().iter().map(|label| format!("`{}`", label.name())).collect()
+        });
+        format!("| `{}` | {} | {kind} |", family.name(), labels.join(", ")).replace("|  |", "| |")
+    }
+
+    #[test]
+    fn every_metric_is_documented_with_its_labels_and_no_other() {
+        let metrics = Metrics::new();
+        let text = include_str!("../docs/metrics.md");
+        let documented: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("| `immutag_")).collect();
+        for line in &documented {
+            let fields: Vec<&str> = line.split(" | ").collect();
+            assert!(fields[3].ends_with(" |") && fields[3].len() > 10, "no help: {line}");
+        }
+        metrics.touch();
+        let families = metrics.registry.gather();
+        let ours: Vec<_> =
+            families.iter().filter(|family| family.name().starts_with("immutag_")).collect();
+        for family in &ours {
+            let row = row(family);
+            assert!(documented.iter().any(|line| line.starts_with(&row)), "{row} is not there");
+        }
+        assert_eq!(documented.len(), ours.len());
+    }
+
+    impl Metrics {
+        /// Lets every family have a series: a family without one is not gathered.
+        fn touch(&self) {
+            for one in [&self.cache_hits, &self.cache_misses, &self.conflicts, &self.events] {
+                one.with_label_values(&["x"]).inc();
+            }
+            self.fills.with_label_values(&["x"]).inc();
+            self.refusals.with_label_values(&["x"]).inc();
+            self.connections.with_label_values(&["x"]).inc();
+            self.requests.with_label_values(&["x", "y", "z"]).inc();
+            self.request_seconds.with_label_values(&["x"]).observe(1.0);
+            self.upstream_requests.with_label_values(&["x", "y"]).inc();
+            self.upstream_seconds.with_label_values(&["x"]).observe(1.0);
+            self.verdicts.with_label_values(&["x", "y"]).inc();
+        }
+    }
 }

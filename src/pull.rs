@@ -84,8 +84,8 @@ struct Memory {
     invalid: moka::sync::Cache<PinKey, ()>,
     /// Content that pins need, by repository.
     kept: moka::sync::Cache<(Arc<str>, Digest), ()>,
-    /// Content that is held.
-    held: moka::sync::Cache<Digest, ()>,
+    /// Content that is held, with its link, by repository.
+    held: moka::sync::Cache<(Arc<str>, Digest), ()>,
     /// When an upstream accepted credentials for a repository, by the monotonic clock.
     permits: moka::sync::Cache<(Arc<str>, Holder), Duration>,
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,

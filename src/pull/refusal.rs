@@ -61,6 +61,32 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 22] = [
+        Self::AddressNotAllowed,
+        Self::BlobUnknown,
+        Self::DigestChanged,
+        Self::DigestRevoked,
+        Self::DigestUnsupported,
+        Self::LedgerUnavailable,
+        Self::ManifestUnknown,
+        Self::NameInvalid,
+        Self::Overloaded,
+        Self::PinnedContentGone,
+        Self::ReadOnly,
+        Self::RealmNotAllowed,
+        Self::RedirectNotAllowed,
+        Self::ReferenceInvalid,
+        Self::UpstreamAuth,
+        Self::UpstreamDigestMismatch,
+        Self::UpstreamInvalid,
+        Self::UpstreamRateLimited,
+        Self::UpstreamTimeout,
+        Self::UpstreamTooLarge,
+        Self::UpstreamUnavailable,
+        Self::UpstreamUnknown,
+    ];
+
     /// The name on the wire, in metrics and in logs.
     pub const fn name(self) -> &'static str {
         match self {

@@ -48,7 +48,9 @@ fn commands_in_documents_are_known_to_the_program() {
                 continue; // Prose or output of something else in an indented block.
             }
             count += 1;
-            let fits = known.iter().any(|it| words.starts_with(it));
+            let begins =
+                |it: &Vec<String>| words.iter().zip(it).filter(|(a, b)| a == b).count() == it.len();
+            let fits = known.iter().any(begins);
             assert!(fits, "{}: {} is no command", path.display(), found.as_str());
         }
     }

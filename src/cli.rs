@@ -77,24 +77,27 @@ pub fn run() -> ExitCode {
 
 fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let Cli { global, command } = cli;
-    let mut builder = match command {
-        Command::Serve(_) | Command::Demo(_) => tokio::runtime::Builder::new_multi_thread(),
-        _ => tokio::runtime::Builder::new_current_thread(),
-    };
     if !matches!(command, Command::Serve(_)) && std::env::var_os("IMMUTAG_LOG").is_some() {
         crate::telemetry::start();
     }
-    builder.enable_all().build()?.block_on(async {
-        match command {
-            Command::Check(args) => check::run(&global, args).await,
-            Command::Completions(args) => completions::run(&args),
-            Command::Demo(args) => demo::run(&global, args).await,
-            Command::Ledger(args) => ledger::run(&global, args).await,
-            Command::Rules(args) => rules::run(&global, args).await,
-            Command::Serve(args) => serve::run(&global, args).await,
-            Command::Validate(args) => validate::run(&global, &args),
-        }
-    })
+    let of_many = tokio::runtime::Builder::new_multi_thread;
+    let of_one = tokio::runtime::Builder::new_current_thread;
+    match command {
+        Command::Check(args) => wait(of_one(), check::run(&global, args)),
+        Command::Completions(args) => completions::run(&args),
+        Command::Demo(args) => wait(of_many(), demo::run(args)),
+        Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
+        Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
+        Command::Serve(args) => wait(of_many(), serve::run(&global, args)),
+        Command::Validate(args) => validate::run(&global, &args),
+    }
+}
+
+fn wait(
+    mut runtime: tokio::runtime::Builder,
+    command: impl Future<Output = anyhow::Result<ExitCode>>,
+) -> anyhow::Result<ExitCode> {
+    runtime.enable_all().build()?.block_on(command)
 }
 
 impl Global {

@@ -8,6 +8,7 @@ mod asking;
 mod blob;
 mod by_digest;
 mod covered;
+mod filling;
 mod flights;
 mod keep;
 mod listing;
@@ -83,13 +84,13 @@ struct Memory {
     invalid: moka::sync::Cache<PinKey, ()>,
     /// Content that pins need, by repository.
     kept: moka::sync::Cache<(Arc<str>, Digest), ()>,
-    /// Content that is held.
-    held: moka::sync::Cache<Digest, ()>,
+    /// Content that is held, with its link, by repository.
+    held: moka::sync::Cache<(Arc<str>, Digest), ()>,
     /// When an upstream accepted credentials for a repository, by the monotonic clock.
     permits: moka::sync::Cache<(Arc<str>, Holder), Duration>,
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
-    fills: blob::Fills,
+    fills: filling::Fills,
     started: Duration,
 }
 
@@ -225,7 +226,7 @@ impl Memory {
             permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
-            fills: blob::Fills::default(),
+            fills: filling::Fills::default(),
             started,
         }
     }

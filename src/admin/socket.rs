@@ -124,9 +124,10 @@ fn admit(peer: io::Result<u32>) -> Result<String, Fault> {
     match peer {
         Ok(uid) if is_heard(uid, own) => Ok(user::name_of(uid)),
         Ok(uid) => {
-            let (who, own) = (user::name_of(uid), user::name_of(own));
+            let who = user::name_of(uid);
             tracing::warn!(who, "a user who may not was refused at the admin socket");
-            Err(Fault::Failed(format!("only {own} and root may ask this server, not {who}")))
+            let own = if own == 0 { String::new() } else { user::name_of(own) + " and " };
+            Err(Fault::Failed(format!("only {own}root may ask this server, not {who}")))
         }
         Err(error) => Err(Fault::Failed(format!("the system does not say who asks: {error}"))),
     }

@@ -8,6 +8,7 @@ use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::ledger::StoredManifest;
 use crate::oci::manifest::{CANONICAL_ACCEPT, MANIFEST_LIMIT};
 use crate::oci::{ComputedDigest, Digest, ManifestReference, MediaType};
+use crate::pin::Content;
 use crate::upstream::ClientCredential;
 
 impl Pull {
@@ -91,15 +92,20 @@ impl Pull {
         digest: &Digest,
         media_type: MediaType,
     ) -> Option<StoredManifest> {
-        if let Some(manifest) = self.memory.manifests.get(digest) {
-            return Some(manifest);
-        }
-        let loaded = match self.load_stored(digest, media_type).await {
-            Some(manifest) => Some(manifest),
-            None => self.edges.ledger.manifest(digest).await.ok().flatten(),
-        }?;
-        self.memory.manifests.insert(*digest, loaded.clone());
-        Some(loaded)
+        let loaded = match self.memory.manifests.get(digest) {
+            Some(manifest) => manifest,
+            None => {
+                let loaded = match self.load_stored(digest, media_type.clone()).await {
+                    Some(manifest) => manifest,
+                    None => self.edges.ledger.manifest(digest).await.ok()??,
+                };
+                self.memory.manifests.insert(*digest, loaded.clone());
+                loaded
+            }
+        };
+        // Bytes are shared between repositories, what their upstreams call them is not.
+        let content = Content { media_type, ..loaded.content };
+        Some(StoredManifest { content, bytes: loaded.bytes })
     }
 
     /// Reads a manifest from the blob store and hashes it again: what memory serves was verified

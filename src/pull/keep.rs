@@ -42,9 +42,7 @@ impl Pull {
     ) {
         let at = place(registry, repository);
         let digest = manifest.content.digest;
-        if self.memory.kept.contains_key(&(Arc::clone(&at), digest))
-            && !self.memory.held.contains_key(&digest)
-        {
+        if self.is_wanted(registry, repository, digest) {
             self.keep_named(&at, manifest);
             self.hold_later(registry, repository, digest);
         }
@@ -58,15 +56,16 @@ impl Pull {
         }
     }
 
-    /// Whether a pin needs this content and it is not held yet.
+    /// Whether a pin of this repository needs this content, and it is not held for it yet: bytes
+    /// are shared, links are not.
     pub(super) fn is_wanted(
         &self,
         registry: &Registry,
         repository: &Repository,
         digest: Digest,
     ) -> bool {
-        self.memory.kept.contains_key(&(place(registry, repository), digest))
-            && !self.memory.held.contains_key(&digest)
+        let key = (place(registry, repository), digest);
+        self.memory.kept.contains_key(&key) && !self.memory.held.contains_key(&key)
     }
 
     /// Holds stored content for a pin, off the path.
@@ -85,7 +84,7 @@ impl Pull {
                 .hold(&digest)
                 .and_then(|()| edges.links.hold(&registry, &repository, &digest));
             match held {
-                Ok(()) => pull.memory.held.insert(digest, ()),
+                Ok(()) => pull.memory.held.insert((place(&registry, &repository), digest), ()),
                 Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 Err(error) => tracing::warn!(%digest, %error, "pinned content could not be held"),
             }

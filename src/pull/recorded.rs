@@ -147,7 +147,9 @@ impl Pull {
             return None;
         }
         match self.memory.manifests.get(&content.digest) {
-            Some(manifest) => Some(manifest),
+            Some(manifest) => {
+                Some(StoredManifest { content: content.clone(), bytes: manifest.bytes })
+            }
             None => self.load_stored(&content.digest, content.media_type.clone()).await,
         }
     }

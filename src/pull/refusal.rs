@@ -14,12 +14,16 @@ pub enum Reason {
     AddressNotAllowed,
     /// The upstream has no such blob.
     BlobUnknown,
+    /// A request for content came with a body.
+    BodyNotAllowed,
     /// A conflict under `block`.
     DigestChanged,
     /// A person denied this digest everywhere.
     DigestRevoked,
     /// The digest's algorithm or form is not supported.
     DigestUnsupported,
+    /// The request's head is larger than any client's.
+    HeadTooLarge,
     /// The ledger does not answer or cannot write.
     LedgerUnavailable,
     /// The upstream has no such manifest.
@@ -58,12 +62,14 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::AddressNotAllowed,
         Self::BlobUnknown,
+        Self::BodyNotAllowed,
         Self::DigestChanged,
         Self::DigestRevoked,
         Self::DigestUnsupported,
+        Self::HeadTooLarge,
         Self::LedgerUnavailable,
         Self::ManifestUnknown,
         Self::NameInvalid,
@@ -88,9 +94,11 @@ impl Reason {
         match self {
             Self::AddressNotAllowed => "ADDRESS_NOT_ALLOWED",
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BodyNotAllowed => "BODY_NOT_ALLOWED",
             Self::DigestChanged => "DIGEST_CHANGED",
             Self::DigestRevoked => "DIGEST_REVOKED",
             Self::DigestUnsupported => "DIGEST_UNSUPPORTED",
+            Self::HeadTooLarge => "HEAD_TOO_LARGE",
             Self::LedgerUnavailable => "LEDGER_UNAVAILABLE",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
@@ -224,5 +232,16 @@ impl From<UpstreamError> for Refusal {
             is_forbidden: matches!(error, UpstreamError::Authentication { status: 403 }),
             ..Self::new(reason, error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_reasons_are_all_that_have_a_name() {
+        let named = include_str!("refusal.rs").matches("\u{20}=> \"").count();
+        assert_eq!(Reason::ALL.len(), named);
     }
 }

@@ -93,3 +93,42 @@ fn the_seven_tags_of_the_attack_get_what_the_built_in_rules_promise() {
     assert!((immutag.metric("immutag_pins", "") - 4.0).abs() < f64::EPSILON);
     immutag.assert_alive_and_clean();
 }
+
+/// The kinds of events in a tag's history, the first one first.
+fn history(immutag: &Immutag, tag: &str) -> Vec<String> {
+    let ran = immutag.cli(&["ledger", "history", &format!("docker.io/{REPOSITORY}:{tag}")]).ok();
+    let kind = |line: &str| {
+        let event: serde_json::Value = serde_json::from_str(line).expect("JSON lines");
+        event["kind"].as_str().expect("an event has a kind").to_owned()
+    };
+    ran.stdout.lines().map(kind).collect()
+}
+
+#[test]
+fn a_hostile_first_pin_is_cured_by_revoke_and_approve() {
+    let hub = Hub::new();
+    let mut immutag = Setup::new().docker_io(&hub.registry.url()).start();
+    hub.attack();
+    let tag = NEW[0];
+    let hostile = pull(&immutag, tag).digest().to_owned();
+    assert_eq!(history(&immutag, tag), ["pinned"]);
+
+    immutag.cli(&["ledger", "revoke", &hostile, "--reason", "stolen account"]).ok();
+    let blocked = pull(&immutag, tag);
+    assert!(blocked.text().contains("was revoked by the operator"), "{}", blocked.text());
+    // By digest neither; and no other content has taken its place.
+    let by_digest = pull(&immutag, &hostile);
+    assert!(by_digest.text().contains("was revoked by the operator"), "{}", by_digest.text());
+
+    let genuine = hub.registry.push_image(REPOSITORY, tag, &format!("genuine {tag}"));
+    immutag.restart();
+    pull(&immutag, tag);
+    immutag.wait_for_metric("immutag_conflicts_total", "hold", 1.0);
+    assert!(pull(&immutag, tag).text().contains("was revoked"), "nobody has approved it yet");
+    let reference = format!("docker.io/{REPOSITORY}:{tag}");
+    let approve = ["ledger", "approve", &reference, "--digest", genuine.digest()];
+    immutag.cli(&[&approve[..], &["--reason", "the publisher is back"]].concat()).ok();
+    assert_eq!(whose(&pull(&immutag, tag), tag), "genuine");
+    assert_eq!(history(&immutag, tag), ["pinned", "conflict", "approved"]);
+    immutag.assert_alive_and_clean();
+}

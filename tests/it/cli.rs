@@ -1,5 +1,7 @@
 //! The command line, beside a running server and without one: `faults.md`, L-06, L-09, O-04.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::support::content::Image;
@@ -134,7 +136,7 @@ fn a_rejected_digest_closes_the_conflict_and_is_never_served() {
 }
 
 #[test]
-fn a_table_is_for_people_and_a_closed_pipe_is_no_failure() {
+fn a_table_is_for_people() {
     let stage = Stage::new();
     let table = stage.immutag.cli(&["ledger", "list", "app*", "--table"]).ok().stdout;
     assert!(table.starts_with("TAG "), "{table}");
@@ -170,6 +172,15 @@ fn rules_are_explained_and_held_against_the_ledger() {
     assert_eq!(held[0]["held"]["digest"], stage.a.digest());
     let unseen = lines(&stage.immutag.cli(&["rules", "test", "--ledger", "alpine:9"]).ok());
     assert_eq!(unseen[0]["held"]["digest"], Value::Null);
+}
+
+#[test]
+fn output_that_nobody_reads_is_no_failure() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_immutag"));
+    let ran = command.args(["completions", "bash"]).stdout(writer).output().unwrap();
+    assert!(ran.status.success() && ran.stderr.is_empty(), "{ran:?}");
 }
 
 #[test]

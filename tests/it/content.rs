@@ -10,7 +10,6 @@ use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::Setup;
 
 mod blobs;
-mod bodies;
 mod digests;
 mod frames;
 mod manifests;
@@ -159,6 +158,17 @@ impl Stage {
         let detail = self.assert_refused(answer, 502, "MANIFEST_INVALID", "UPSTREAM_INVALID");
         assert_eq!(detail["sub-reason"], sub_reason, "{}", answer.text());
     }
+}
+
+/// Waits until the blob lies whole in the cache and nothing is staged any more.
+#[track_caller]
+fn eventually_cached(stage: &Stage, blob: &Blob) {
+    let hex = blob.digest.split_once(':').expect("a digest has an algorithm").1;
+    crate::support::wait::eventually("the blob in the cache", || {
+        let cached = stage.cached();
+        cached.iter().any(|name| name.ends_with(hex))
+            && !cached.iter().any(|name| name.contains("/staged/"))
+    });
 }
 
 /// The names of all files below a directory.

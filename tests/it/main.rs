@@ -3,6 +3,7 @@
 //! Everything is on 127.0.0.1, and nothing needs a network. One binary, so that linking happens
 //! once; `support` is the stage, each other module is one subject.
 
+mod astray;
 mod attack;
 mod cli;
 mod content;

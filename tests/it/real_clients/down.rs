@@ -1,9 +1,12 @@
 //! The registry is down: what was pinned goes on, what was recorded is given with a warning.
 
+use std::path::Path;
+
 use super::stage::{REGISTRY, REPOSITORY, Upstream, Way, is_set};
 use crate::support::clients::Home;
 use crate::support::content::Image;
 use crate::support::immutag::Immutag;
+use crate::support::wait::eventually;
 
 const TAG: &str = "1.0.0";
 
@@ -32,13 +35,30 @@ fn goes_on(reaction: &str) -> (Immutag, Image) {
         pulls(&upstream.home(&immutag, way), &reference, &image);
     }
     if reaction != "record" {
-        // What a pin needs is held, and outlives the process.
+        // What a pin needs is held, after the replies, and outlives cache and process.
+        for blob in image.layers.iter().chain([&image.config]) {
+            let hex = blob.digest.trim_start_matches("sha256:");
+            let held = immutag.data_dir().join("held/sha256").join(&hex[..2]).join(hex);
+            eventually("a blob is held", || held.is_file());
+        }
+        let links = immutag.data_dir().join("held/links");
+        eventually("its links are held", || count_files(&links) >= 4);
         std::fs::remove_dir_all(immutag.data_dir().join("cache")).expect("our own directory");
         immutag.restart();
-        let reference = Upstream::reference(&immutag, Way::Mirror, TAG);
-        pulls(&upstream.home(&immutag, Way::Mirror), &reference, &image);
+        // By both names: the bytes are held once, the links by name.
+        for way in [Way::Mirror, Way::DirectByReference] {
+            let reference = Upstream::reference(&immutag, way, TAG);
+            pulls(&upstream.home(&immutag, way), &reference, &image);
+        }
     }
     (immutag, image)
+}
+
+fn count_files(folder: &Path) -> usize {
+    let entries = std::fs::read_dir(folder).map(Iterator::collect::<Result<Vec<_>, _>>);
+    let entries = entries.and_then(|entries| entries).unwrap_or_default();
+    let count = |path: &Path| if path.is_dir() { count_files(path) } else { 1 };
+    entries.iter().map(|entry| count(&entry.path())).sum()
 }
 
 #[test]

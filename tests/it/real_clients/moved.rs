@@ -2,7 +2,9 @@
 //!
 //! The clients of the mirrors have the registry itself as their fallback, and it would serve them.
 
-use super::stage::{Upstream, Way, is_set};
+use serde_json::Value;
+
+use super::stage::{REGISTRY, REPOSITORY, Upstream, Way, is_set};
 use crate::support::content::Image;
 use crate::support::immutag::Immutag;
 
@@ -36,11 +38,31 @@ fn assert_metric(immutag: &Immutag, name: &str, part: &str, expected: f64) {
     assert!((value - expected).abs() < f64::EPSILON, "{name}{{{part}}} is {value}");
 }
 
+/// What the ledger tells of the tag, under each name: the kind of each event, and the digest that
+/// was observed with it.
+#[track_caller]
+fn assert_history(immutag: &Immutag, expected: &[(&str, &Image)]) {
+    for name in ["docker.io", REGISTRY] {
+        let reference = format!("{name}/{REPOSITORY}:{TAG}");
+        let ran = immutag.cli(&["ledger", "history", &reference]).ok();
+        let events: Vec<Value> = ran.stdout.lines().map(|line| line.parse().unwrap()).collect();
+        let told = |event: &Value| {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            (text(&event["kind"]), text(&event["observed"]["digest"]))
+        };
+        let told: Vec<_> = events.iter().map(told).collect();
+        let owned =
+            |(kind, image): &(&str, &Image)| ((*kind).to_owned(), image.digest().to_owned());
+        assert_eq!(told, expected.iter().map(owned).collect::<Vec<_>>(), "{name}");
+    }
+}
+
 fn record(upstream: &Upstream) {
     let mut immutag = upstream.immutag("record", "0s");
-    let (_, b) = move_under(upstream, &immutag);
+    let (a, b) = move_under(upstream, &immutag);
     every_client_gets(upstream, &immutag, &b);
     immutag.wait_for_metric("immutag_events_total", "observed", 2.0 * NAMES);
+    assert_history(&immutag, &[("observed", &a), ("observed", &b)]);
     assert_metric(&immutag, "immutag_pins", "", 0.0);
     assert_metric(&immutag, "immutag_conflicts_total", "", 0.0);
     upstream.assert_only_immutag_came();
@@ -49,9 +71,10 @@ fn record(upstream: &Upstream) {
 
 fn alert(upstream: &Upstream) {
     let mut immutag = upstream.immutag("alert", "0s");
-    let (_, b) = move_under(upstream, &immutag);
+    let (a, b) = move_under(upstream, &immutag);
     every_client_gets(upstream, &immutag, &b);
     assert_metric(&immutag, "immutag_conflicts_total", "alert", NAMES);
+    assert_history(&immutag, &[("pinned", &a), ("conflict", &b), ("followed", &b)]);
     assert_metric(&immutag, "immutag_events_total", "followed", NAMES);
     immutag.wait_for_log("a tag moved");
     upstream.assert_only_immutag_came();
@@ -67,6 +90,7 @@ fn hold(upstream: &Upstream) {
     assert_metric(&immutag, "immutag_conflicts_total", "hold", NAMES);
     assert_metric(&immutag, "immutag_conflicts_open", "", NAMES);
     immutag.wait_for_log(b.digest());
+    assert_history(&immutag, &[("pinned", &a), ("conflict", &b)]);
     upstream.assert_only_immutag_came();
     immutag.assert_alive_and_clean();
 }
@@ -94,6 +118,7 @@ fn block(upstream: &Upstream) {
     assert_metric(&immutag, "immutag_conflicts_total", "block", NAMES);
     assert!(immutag.metric("immutag_refusals_total", "DIGEST_CHANGED") >= 12.0);
     assert_metric(&immutag, "immutag_possible_bypass_total", "", 0.0);
+    assert_history(&immutag, &[("pinned", &a), ("conflict", &b)]);
     upstream.assert_only_immutag_came();
     immutag.assert_alive_and_clean();
 }

@@ -34,7 +34,10 @@ fn an_index_is_held(upstream: &Upstream) {
     let first = push(upstream, "a");
     every_platform_comes(upstream, &immutag, &first);
     push(upstream, "b");
-    every_platform_comes(upstream, &immutag, &first);
+    for way in Way::ALL {
+        let reference = Upstream::reference(&immutag, way, TAG);
+        assert_eq!(upstream.home(&immutag, way).skopeo_digest(&reference), first.digest());
+    }
     immutag.wait_for_metric("immutag_conflicts_total", "hold", 2.0);
     every_platform_comes(upstream, &immutag, &first);
     upstream.assert_only_immutag_came();

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -16,7 +17,7 @@ use crate::admin::{Admin, socket};
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, HEAD_TIMEOUT, ListenerConfig};
 use crate::http::Registry;
 use crate::http::listener::{AllowFrom, Listener};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
@@ -210,7 +211,12 @@ impl Wiring {
                 let service = Arc::clone(&service);
                 async move { service.call(request, peer).await }
             };
-            let listener = self.listener(socket, allow_from, config.kind.name());
+            let listener = Listener {
+                socket,
+                allow_from,
+                head_timeout: config.head_timeout,
+                connections: self.connections(config.kind.name()),
+            };
             self.running.spawn(listener.run(answer, self.stopped.clone()));
         }
         Ok(configs)
@@ -228,14 +234,18 @@ impl Wiring {
         let hosts = config.admin.hosts.clone();
         let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, cache_bytes));
         let answer = move |request, _peer| std::future::ready(service.answer(&request));
-        let listener = self.listener(socket, AllowFrom::default(), "admin");
+        let listener = Listener {
+            socket,
+            allow_from: AllowFrom::default(),
+            head_timeout: HEAD_TIMEOUT,
+            connections: self.connections("admin"),
+        };
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)
     }
 
-    fn listener(&self, socket: TcpListener, allow_from: AllowFrom, name: &str) -> Listener {
-        let connections = self.pull.edges().metrics.connections.with_label_values(&[name]);
-        Listener { socket, allow_from, connections }
+    fn connections(&self, listener: &str) -> IntGauge {
+        self.pull.edges().metrics.connections.with_label_values(&[listener])
     }
 }
 

@@ -12,5 +12,6 @@ pub mod resolved;
 pub use load::{Sources, load};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
-    AdminConfig, CacheConfig, Config, Credentials, ListenerConfig, ListenerKind, UpstreamConfig,
+    AdminConfig, CacheConfig, Config, Credentials, HEAD_TIMEOUT, ListenerConfig, ListenerKind,
+    UpstreamConfig,
 };

@@ -198,3 +198,17 @@ impl Event {
         self.observed.as_ref().map(|content| content.digest)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_documented_with_its_number() {
+        let text = include_str!("../docs/ledger.md");
+        for kind in EventKind::ALL {
+            let row = format!("\n| `{kind}` | {} | ", kind as u8);
+            assert!(text.contains(&row), "{row} is not there");
+        }
+    }
+}

@@ -9,6 +9,7 @@
 //! anything.
 
 mod anchor;
+mod ask;
 mod batch;
 #[cfg(test)]
 mod contract;

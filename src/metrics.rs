@@ -5,7 +5,7 @@
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Everything that is counted.
@@ -22,7 +22,7 @@ pub struct Metrics {
     /// Tags with an open conflict.
     pub conflicts_open: IntGauge,
     /// Connections open, by listener kind.
-    pub connections: prometheus::IntGaugeVec,
+    pub connections: IntGaugeVec,
     /// Events written, by kind.
     pub events: IntCounterVec,
     /// Fills of blobs from an upstream, by outcome: `complete`, `failed`.
@@ -88,6 +88,19 @@ impl Maker<'_> {
         self.add(IntGauge::new(format!("immutag_{name}"), help))
     }
 
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(format!("immutag_{name}"), help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        let opts = HistogramOpts::new(format!("immutag_{name}"), help).buckets(SECONDS.to_vec());
+        self.add(Histogram::with_opts(opts))
+    }
+
+    fn time(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::new(format!("immutag_{name}"), help))
+    }
+
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let opts = HistogramOpts::new(format!("immutag_{name}"), help).buckets(SECONDS.to_vec());
         self.add(HistogramVec::new(opts, labels))
@@ -107,11 +120,6 @@ impl Metrics {
         let make = Maker(&registry);
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect(UNIQUE);
-        let sync = HistogramOpts::new(
-            "immutag_ledger_fdatasync_seconds",
-            "How long the ledger's fdatasync takes",
-        )
-        .buckets(SECONDS.to_vec());
         Self {
             cache_bytes: make.gauge("cache_bytes", "Bytes in the cache directory"),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
@@ -122,18 +130,14 @@ impl Metrics {
             ),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
-            connections: make.add(prometheus::IntGaugeVec::new(
-                Opts::new("immutag_connections", "Client connections open"),
-                &["listener"],
-            )),
+            connections: make.gauges("connections", "Client connections open", &["listener"]),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
-            ledger_created: make.add(Gauge::new(
-                "immutag_ledger_created_timestamp_seconds",
-                "When the ledger was created, Unix time",
-            )),
+            ledger_created: make
+                .time("ledger_created_timestamp_seconds", "When the ledger was created, Unix time"),
             ledger_failed: make.gauge("ledger_failed", "1 while the ledger refuses to write"),
-            ledger_fdatasync: make.add(Histogram::with_opts(sync)),
+            ledger_fdatasync: make
+                .histogram("ledger_fdatasync_seconds", "How long the ledger's fdatasync takes"),
             ledger_rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
             ledger_sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
             pins: make.gauge("pins", "Tags with a pin"),
@@ -190,5 +194,51 @@ mod tests {
         assert!(text.contains("# HELP immutag_pins Tags with a pin"), "{text}");
         assert!(text.contains("immutag_pins 7"), "{text}");
         assert!(text.contains(r#"immutag_verdicts_total{reaction="hold",verdict="conflict"} 1"#));
+    }
+    /// `| metric | labels | type |`, as the documentation's rows begin.
+    fn row(family: &prometheus::proto::MetricFamily) -> String {
+        let kind = format!("{:?}", family.get_field_type()).to_lowercase();
+        let labels = family.get_metric().first().map_or_else(Vec::new, |metric| {
+            metric.get_label().iter().map(|label| format!("`{}`", label.name())).collect()
+        });
+        format!("| `{}` | {} | {kind} |", family.name(), labels.join(", ")).replace("|  |", "| |")
+    }
+
+    #[test]
+    fn every_metric_is_documented_with_its_labels_and_no_other() {
+        let metrics = Metrics::new();
+        let text = include_str!("../docs/metrics.md");
+        let documented: Vec<&str> =
+            text.lines().filter(|line| line.starts_with("| `immutag_")).collect();
+        for line in &documented {
+            let fields: Vec<&str> = line.split(" | ").collect();
+            assert!(fields[3].ends_with(" |") && fields[3].len() > 10, "no help: {line}");
+        }
+        metrics.touch();
+        let families = metrics.registry.gather();
+        let ours: Vec<_> =
+            families.iter().filter(|family| family.name().starts_with("immutag_")).collect();
+        for family in &ours {
+            let row = row(family);
+            assert!(documented.iter().any(|line| line.starts_with(&row)), "{row} is not there");
+        }
+        assert_eq!(documented.len(), ours.len());
+    }
+
+    impl Metrics {
+        /// Lets every family have a series: a family without one is not gathered.
+        fn touch(&self) {
+            for one in [&self.cache_hits, &self.cache_misses, &self.conflicts, &self.events] {
+                one.with_label_values(&["x"]).inc();
+            }
+            self.fills.with_label_values(&["x"]).inc();
+            self.refusals.with_label_values(&["x"]).inc();
+            self.connections.with_label_values(&["x"]).inc();
+            self.requests.with_label_values(&["x", "y", "z"]).inc();
+            self.request_seconds.with_label_values(&["x"]).observe(1.0);
+            self.upstream_requests.with_label_values(&["x", "y"]).inc();
+            self.upstream_seconds.with_label_values(&["x"]).observe(1.0);
+            self.verdicts.with_label_values(&["x", "y"]).inc();
+        }
     }
 }

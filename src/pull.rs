@@ -8,6 +8,7 @@ mod asking;
 mod blob;
 mod by_digest;
 mod covered;
+mod filling;
 mod flights;
 mod keep;
 mod listing;
@@ -89,7 +90,7 @@ struct Memory {
     permits: moka::sync::Cache<(Arc<str>, Holder), Duration>,
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
-    fills: blob::Fills,
+    fills: filling::Fills,
     started: Duration,
 }
 
@@ -225,7 +226,7 @@ impl Memory {
             permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
-            fills: blob::Fills::default(),
+            fills: filling::Fills::default(),
             started,
         }
     }

@@ -71,6 +71,16 @@ impl Fill {
         let end = length.map(|length| first + length);
         FillReader { fill: self.clone(), at: first, end }
     }
+
+    /// Whether it failed: nobody should join it any more.
+    pub fn is_broken(&self) -> bool {
+        self.progress.borrow().state == State::Broken
+    }
+
+    /// Whether both follow the same writer.
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.file, &other.file)
+    }
 }
 
 impl Filler {
@@ -181,7 +191,9 @@ pub struct Verify<S> {
     hasher: Option<Hasher>,
     claimed: Digest,
     held: BytesMut,
-    rest: Option<Bytes>,
+    /// How much of what may leave is left out, and how much of the rest is wanted.
+    skipped: u64,
+    wanted: u64,
 }
 
 impl<S, E> Verify<S>
@@ -191,13 +203,32 @@ where
     /// Wraps a body.
     pub fn new(body: S, claimed: Digest) -> Self {
         let hasher = Some(Hasher::for_claim(Some(&claimed)));
-        Self { body, hasher, claimed, held: BytesMut::new(), rest: None }
+        Self { body, hasher, claimed, held: BytesMut::new(), skipped: 0, wanted: u64::MAX }
     }
 
-    /// The next bytes that may leave; `None` at the verified end.
+    /// Gives only `length` bytes from byte `first` on; all of them are hashed.
+    #[must_use]
+    pub fn part(self, first: u64, length: u64) -> Self {
+        Self { skipped: first, wanted: length, ..self }
+    }
+
+    /// The next bytes that may leave; `None` at the verified end, or at the part's.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        while self.wanted > 0 {
+            let free = self.free().await?;
+            match free.map(|free| self.cut(free)) {
+                Ok(free) if free.is_empty() => {}
+                result => return Some(result),
+            }
+        }
+        None
+    }
+
+    /// The next bytes that no longer have to be held back; `None` after the end and after an error.
+    async fn free(&mut self) -> Option<Result<Bytes, Broken>> {
         let hold_back = usize::try_from(HOLD_BACK).unwrap_or(usize::MAX);
-        while let Some(hasher) = &mut self.hasher {
+        loop {
+            let hasher = self.hasher.as_mut()?;
             match self.body.next().await {
                 Some(Ok(chunk)) => {
                     hasher.update(&chunk);
@@ -207,16 +238,25 @@ where
                         return Some(Ok(self.held.split_to(free).freeze()));
                     }
                 }
-                Some(Err(_)) => return Some(Err(Broken)),
+                Some(Err(_)) => {
+                    self.hasher = None;
+                    return Some(Err(Broken));
+                }
                 None => {
-                    let computed = self.hasher.take()?.finish();
-                    if !computed.supports(&self.claimed) {
-                        return Some(Err(Broken));
-                    }
-                    self.rest = Some(self.held.split().freeze());
+                    let is_right = self.hasher.take()?.finish().supports(&self.claimed);
+                    let rest = self.held.split().freeze();
+                    return Some(if is_right { Ok(rest) } else { Err(Broken) });
                 }
             }
         }
-        self.rest.take().filter(|rest| !rest.is_empty()).map(Ok)
+    }
+
+    fn cut(&mut self, mut free: Bytes) -> Bytes {
+        let skipped = self.skipped.min(free.len() as u64);
+        self.skipped -= skipped;
+        let mut free = free.split_off(usize::try_from(skipped).unwrap_or(usize::MAX));
+        free.truncate(usize::try_from(self.wanted).unwrap_or(usize::MAX));
+        self.wanted -= free.len() as u64;
+        free
     }
 }

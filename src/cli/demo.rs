@@ -9,17 +9,19 @@ mod screen;
 mod stage;
 mod telling;
 
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
+use clap::Args;
 use hyper::Method;
 
 use self::client::{Answer, Pulled, ask, pull};
 use self::registry::Release;
 use self::screen::{Ink, Screen, short};
 use self::stage::{Stage, rule};
+use super::Global;
+use super::exit::Code;
 use crate::config::ListenerKind;
 use crate::pin::PinKey;
 use crate::policy::Reaction;
@@ -33,30 +35,19 @@ const REACTIONS: [Reaction; 4] =
 const TWO_MINUTES: Duration = Duration::from_mins(2);
 const A_MONTH: Duration = Duration::from_hours(30 * 24);
 
-/// Options of `immutag demo`: none yet.
-#[derive(Clone, Copy, Debug, clap::Args)]
+#[derive(Debug, Args)]
 pub(super) struct DemoArgs {}
 
-/// Runs the demo on standard output; exit code 1 if anything was not as it claims.
-pub(super) fn run(_args: DemoArgs) -> ExitCode {
+/// Tells the story on standard output; an error if anything was not as it claims.
+pub(super) async fn run(_global: &Global, _args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
-    let told = tell(&mut Screen::new(&mut out, screen::wants_colour()));
-    let Err(error) = told else { return ExitCode::SUCCESS };
-    // A terminal that is gone changes nothing any more.
-    let _ = writeln!(std::io::stderr(), "the demo is not what it claims to be: {error:#}");
-    ExitCode::FAILURE
+    let told = tell(&mut Screen::new(&mut out, screen::wants_colour())).await;
+    told.context("the demo is not what it claims to be")?;
+    Ok(Code::Ok.into())
 }
 
-fn tell(screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(async {
-        let story = Story::begin(screen).await?;
-        story.tell(screen).await
-    })
+async fn tell(screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    Story::begin(screen).await?.tell(screen).await
 }
 
 /// Who is on stage.

@@ -61,6 +61,9 @@ const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
+/// How long every listener, the admin's too, waits for a request's head.
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// One listener.
 #[derive(Clone, Debug)]
 pub struct ListenerConfig {
@@ -74,6 +77,9 @@ pub struct ListenerConfig {
     pub allow_from: Vec<(IpAddr, u8)>,
     /// Whoever reaches the listener may read what our own credentials can.
     pub share_private: bool,
+    /// How long a client may take to send a request's head, or to come with its next one. No key
+    /// sets it.
+    pub head_timeout: Duration,
 }
 
 impl ListenerConfig {
@@ -85,6 +91,7 @@ impl ListenerConfig {
             default_upstream: Registry::docker_io(),
             allow_from: Vec::new(),
             share_private: false,
+            head_timeout: HEAD_TIMEOUT,
         }
     }
 }

@@ -31,8 +31,10 @@ pub fn status_of(refusal: &Refusal) -> (StatusCode, ErrorCode) {
             (Status::BAD_GATEWAY, Code::Denied)
         }
         Reason::BlobUnknown => (Status::NOT_FOUND, Code::BlobUnknown),
+        Reason::BodyNotAllowed => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
         Reason::DigestChanged | Reason::DigestRevoked => (Status::FORBIDDEN, Code::ManifestInvalid),
         Reason::DigestUnsupported => (Status::BAD_REQUEST, Code::DigestInvalid),
+        Reason::HeadTooLarge => (Status::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::SizeInvalid),
         Reason::LedgerUnavailable => (Status::SERVICE_UNAVAILABLE, Code::ManifestInvalid),
         Reason::ManifestUnknown | Reason::PinnedContentGone => {
             (Status::NOT_FOUND, Code::ManifestUnknown)
@@ -234,5 +236,37 @@ fn digest_value(digest: &Digest) -> HeaderValue {
 fn insert_text(headers: &mut hyper::HeaderMap, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         headers.insert(name, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a row of the documentation's table must say of a refusal.
+    fn row(refusal: &Refusal) -> String {
+        let (status, code) = status_of(refusal);
+        let code = serde_json::to_value(code).unwrap();
+        let (reason, code) = (refusal.reason.name(), code.as_str().unwrap());
+        let block = if refusal.reason.is_ours() { "yes" } else { "" };
+        format!("| `{reason}` | {} | `{code}` | {block} |", status.as_u16()).replace("|  |", "| |")
+    }
+
+    #[test]
+    fn the_documented_table_of_refusals_is_the_one_that_answers() {
+        let mut expected: Vec<String> =
+            Reason::ALL.map(|reason| row(&Refusal::new(reason, ""))).into();
+        let auth = Refusal::new(Reason::UpstreamAuth, "");
+        expected.push(row(&Refusal { is_forbidden: true, ..auth }));
+        let documented: Vec<&str> = include_str!("../../docs/api.md")
+            .lines()
+            .filter(|line| {
+                Reason::ALL.iter().any(|it| line.starts_with(&format!("| `{}` |", it.name())))
+            })
+            .collect();
+        for row in &expected {
+            assert!(documented.iter().any(|line| line.starts_with(row)), "{row} is not there");
+        }
+        assert_eq!(documented.len(), expected.len());
     }
 }

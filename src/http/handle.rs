@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderName, HeaderValue};
 use hyper::{Method, Request, Response};
 
 use super::answer;
@@ -18,6 +18,10 @@ use crate::config::{Credentials, ListenerConfig, ListenerKind};
 use crate::oci::{Accept, Digest, ManifestReference, Registry as Name, Repository};
 use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal};
 use crate::upstream::{ClientCredential, Upstream};
+
+/// The most that a request's header fields may have, in bytes: hyper's own limit is above it, and
+/// somewhere in between it depends on how the bytes come in.
+const FIELDS_LIMIT: usize = 64 << 10;
 
 /// A registry listener's service.
 pub struct Registry {
@@ -62,13 +66,18 @@ impl Registry {
         let method = request.method().clone();
         let is_head = method == Method::HEAD;
         let path = request.uri().path().to_owned();
-        let answered = self.answer(&request, peer).await;
+        let checked = check_head(&request);
+        // The rest of such a request is not read: the connection cannot be used again.
+        let closes = checked.is_err() || has_body(&request);
+        let answered = match checked {
+            Ok(()) => self.answer(&request, peer).await,
+            Err(refusal) => Err(refusal),
+        };
         let mut response = match answered {
             Ok(response) => response,
             Err(refusal) => self.refuse(&refusal, is_head, &path, peer),
         };
-        if has_body(&request) {
-            // The rest of the body is not read: the connection cannot be used again.
+        if closes {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -98,14 +107,13 @@ impl Registry {
         request: &Request<Incoming>,
         peer: SocketAddr,
     ) -> Result<Response<Body>, Refusal> {
-        check_head(request)?;
-        let (path, query) = (request.uri().path(), request.uri().query());
-        let route = route(self.config.kind, path, query).map_err(|error| self.unrouted(error))?;
         let is_head = match *request.method() {
             Method::GET => false,
             Method::HEAD => true,
             _ => return Err(read_only()),
         };
+        let (path, query) = (request.uri().path(), request.uri().query());
+        let route = route(self.config.kind, path, query).map_err(|error| self.unrouted(error))?;
         let Route::Resource { registry, repository, resource, by_ns, query } = route else {
             return Ok(answer::ping(self.wants_credentials(request)));
         };
@@ -334,9 +342,14 @@ fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
     if hosts > 1 || (needs_host && hosts == 0) {
         return Err(Refusal::new(Reason::NameInvalid, "the request must have one Host"));
     }
+    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
+    if request.headers().iter().map(field).sum::<usize>() > FIELDS_LIMIT {
+        let words = "the request's header fields are larger than any client's";
+        return Err(Refusal::new(Reason::HeadTooLarge, words));
+    }
     let reading = matches!(*request.method(), Method::GET | Method::HEAD);
     if reading && has_body(request) {
-        return Err(Refusal::new(Reason::NameInvalid, "the request must not have a body"));
+        return Err(Refusal::new(Reason::BodyNotAllowed, "the request must not have a body"));
     }
     Ok(())
 }

@@ -18,9 +18,6 @@ use tokio::task::JoinSet;
 
 use super::body::Body;
 
-/// How long a client may take to send a request's head, or to come with its next one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-
 /// The most connections that one listener serves at once.
 const CONNECTIONS: usize = 16_384;
 
@@ -62,6 +59,8 @@ pub struct Listener {
     pub socket: TcpListener,
     /// Who may connect.
     pub allow_from: AllowFrom,
+    /// How long a client may take to send a request's head, or to come with its next one.
+    pub head_timeout: Duration,
     /// Connections open.
     pub connections: IntGauge,
 }
@@ -97,10 +96,15 @@ impl Listener {
                 continue;
             }
             let (service, stop) = (service.clone(), stop.clone());
-            let connections = self.connections.clone();
+            let (connections, head_timeout) = (self.connections.clone(), self.head_timeout);
             running.spawn(async move {
                 connections.inc();
-                serve(stream, peer, service, stop).await;
+                let answer = move |request| service(request, peer);
+                if let Err(error) = serve(stream, head_timeout, answer, stop).await {
+                    // Clients that leave, garbage, and bodies that broke as they must: none is
+                    // our failure.
+                    tracing::debug!(client = %peer.ip(), %error, "a connection ended early");
+                }
                 connections.dec();
                 drop(permit);
             });
@@ -127,35 +131,32 @@ async fn accept(
 
 async fn serve<S, F>(
     stream: TcpStream,
-    peer: SocketAddr,
+    head_timeout: Duration,
     service: S,
     mut stop: watch::Receiver<bool>,
-) where
-    S: Fn(Request<Incoming>, SocketAddr) -> F,
+) -> hyper::Result<()>
+where
+    S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>>,
 {
     // Without it small answers wait for the client's acknowledgement; failing is no harm.
     let _ = stream.set_nodelay(true);
     let answer = service_fn(|request| {
-        let answered = service(request, peer);
+        let answered = service(request);
         async move { Ok::<_, Infallible>(answered.await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
+        .header_read_timeout(head_timeout)
         .max_buf_size(BUFFER_SIZE)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
-    let ended = tokio::select! {
+    tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
-    };
-    if let Err(error) = ended {
-        // Clients that leave, garbage, and bodies that broke as they must: none is our failure.
-        tracing::debug!(client = %peer.ip(), %error, "a connection ended early");
     }
 }
 

@@ -15,44 +15,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::LedgerError;
+use super::ask::{Ask, Query, Reply};
 use super::batch::Hash;
 use super::cursor::{Cursor, is_on_chain};
 use super::index::{Index, IndexError, Marker};
-use super::segment::Position;
 use super::shared::{Head, Shared, lock};
 use super::watch::{Abandoned, Watch, move_aside};
-use crate::event::Event;
 use crate::pin::PinKey;
-
-/// A question to the index.
-pub(crate) enum Query {
-    /// The events of a tag.
-    Events(PinKey),
-    /// Where a manifest lies.
-    Place(Hash),
-    /// Tags behind one, at most so many.
-    Tags(Option<PinKey>, usize),
-}
-
-/// An answer of the index.
-pub(crate) enum Answer {
-    Events(Vec<Event>),
-    Place(Option<Position>),
-    Tags(Vec<(PinKey, Vec<Event>)>),
-}
-
-/// An answer, and up to which sequence number the index had come when it gave it.
-pub(crate) struct Reply {
-    pub(crate) answer: Answer,
-    pub(crate) applied: u64,
-}
-
-struct Ask {
-    query: Query,
-    at_least: u64,
-    patient: bool,
-    reply: oneshot::Sender<Reply>,
-}
 
 enum Message {
     Ask(Ask),
@@ -86,7 +55,9 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long sled's lock may stay after the process that held it was killed.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
 /// How often a caller's doubt may lead to a rebuild.
-const DOUBT_INTERVAL: Duration = Duration::from_secs(600);
+const DOUBT_INTERVAL: Duration = Duration::from_mins(10);
+/// How long an index must serve for its rebuild to count as a cure.
+const CURED: Duration = Duration::from_mins(1);
 /// How long nothing must come before what is in memory is written out.
 const IDLE: Duration = Duration::from_millis(500);
 /// How many messages are taken between two looks at the log.
@@ -198,6 +169,7 @@ impl Indexer {
     fn run(&self, watch: &Watch) {
         let mut rebuilds = 0u32;
         loop {
+            let began = Instant::now();
             let end = catch_unwind(AssertUnwindSafe(|| self.session(watch)));
             if watch.is_abandoned() || end.is_err() && self.stopping.load(Ordering::SeqCst) {
                 return;
@@ -215,7 +187,8 @@ impl Indexer {
             tracing::warn!("the ledger's index is rebuilt from the log: {reason}");
             self.shared.rebuilding.store(true, Ordering::SeqCst);
             self.move_aside();
-            // A full disk, for one, is not cured by haste.
+            // What a rebuild does not cure is not cured by haste either.
+            rebuilds = if began.elapsed() > CURED { 0 } else { rebuilds };
             let pause = Duration::from_millis(100) * 2u32.pow(rebuilds.min(8));
             thread::sleep(if rebuilds == 0 { Duration::ZERO } else { pause });
             rebuilds += 1;
@@ -243,7 +216,7 @@ impl Indexer {
                 self.shared.rebuilding.store(false, Ordering::SeqCst);
             }
             let is_moving = has_space && !self.shared.rebuilding.load(Ordering::SeqCst);
-            waiting = self.answer(watch, &index, waiting, (applied, is_moving))?;
+            waiting = answer(watch, &index, waiting, (applied, is_moving))?;
             let messages = self.receive(is_behind);
             if messages.is_empty() && is_dirty && !is_behind && has_space {
                 watch.call(|| index.flush())?.map_err(End::doubt)?;
@@ -352,39 +325,33 @@ impl Indexer {
         Ok(marker.last.sequence < head.last.sequence)
     }
 
-    /// Answers what can be answered; gives back who waits on.
-    fn answer(
-        &self,
-        watch: &Watch,
-        index: &Index,
-        waiting: Vec<Ask>,
-        (applied, is_moving): (u64, bool),
-    ) -> Result<Vec<Ask>, End> {
-        let mut later = Vec::new();
-        for ask in waiting {
-            if ask.at_least > applied {
-                // The impatient are told by the closed channel.
-                if ask.patient || is_moving {
-                    later.push(ask);
-                }
-                continue;
-            }
-            let answer = watch.call(|| match &ask.query {
-                Query::Events(key) => index.events(key).map(Answer::Events),
-                Query::Place(sha256) => index.place(sha256).map(Answer::Place),
-                Query::Tags(after, limit) => index.tags(after.as_ref(), *limit).map(Answer::Tags),
-            })?;
-            let _ = ask.reply.send(Reply { answer: answer.map_err(End::doubt)?, applied });
-        }
-        Ok(later)
-    }
-
     fn move_aside(&self) {
         let ledger = self.shared.data_dir.join("ledger");
         if let Err(error) = move_aside(&ledger) {
             tracing::warn!("the damaged index cannot be moved aside: {error}");
         }
     }
+}
+
+/// Answers what can be answered now; gives back who waits on.
+fn answer(
+    watch: &Watch,
+    index: &Index,
+    waiting: Vec<Ask>,
+    (applied, is_moving): (u64, bool),
+) -> Result<Vec<Ask>, End> {
+    let mut later = Vec::new();
+    for ask in waiting {
+        if ask.at_least <= applied {
+            let answer = watch.call(|| ask.query.answer(index))?.map_err(End::doubt)?;
+            // Whoever went away in the meantime misses nothing.
+            let _ = ask.reply.send(Reply { answer, applied });
+        } else if ask.patient || is_moving {
+            later.push(ask);
+        }
+        // The impatient others are told by the closed channel.
+    }
+    Ok(later)
 }
 
 enum Never {}

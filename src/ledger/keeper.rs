@@ -23,7 +23,7 @@ enum Job {
 }
 
 const TICK: Duration = Duration::from_millis(250);
-const ANCHOR_INTERVAL: Duration = Duration::from_secs(60);
+const ANCHOR_INTERVAL: Duration = Duration::from_mins(1);
 const NUDGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Keeper {

@@ -8,9 +8,10 @@ use std::thread::{self, JoinHandle};
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
+use super::ask::{Answer, Query};
 use super::batch::Hash;
 use super::cursor::{self, Attached};
-use super::indexer::{Answer, Indexer, Query};
+use super::indexer::Indexer;
 use super::keeper::{Keeper, write_anchor};
 use super::lock::Lock;
 use super::open::{OpenError, OpenOptions};

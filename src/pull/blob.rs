@@ -1,18 +1,16 @@
-//! A blob: the range, from the file; else the running fill; else a new one.
+//! A blob: the range, from the file; else from the running fill; else from a new one.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::Arc;
 
-use super::flights::Flights;
+use super::filling::{Filling, Passing, Source};
 use super::refusal::{Reason, Refusal};
-use super::{Asker, Holder, Pull, place};
+use super::{Asker, Pull};
 use crate::blob::StoredBlob;
-use crate::blob::fill::{Broken, Fill, FillReader, Filler, Verify};
+use crate::blob::fill::{Broken, Fill, FillReader, Verify};
 use crate::oci::range::RangeRequest;
-use crate::oci::{Digest, Registry, Repository};
-use crate::upstream::{Answer, Ask, Body, ClientCredential, Method, Resource, Upstream};
+use crate::oci::{ComputedDigest, Digest, Repository};
+use crate::upstream::{Answer, Ask, Body, Method, Resource, Upstream};
 
 /// A request for a blob.
 pub struct BlobRequest {
@@ -91,26 +89,6 @@ pub struct BlobReply {
     pub body: BlobBody,
 }
 
-/// What is being filled.
-#[derive(Default)]
-pub(super) struct Fills {
-    opening: Flights<(Arc<str>, Holder, Digest), Result<Source, Refusal>>,
-    running: Arc<Mutex<HashMap<(Registry, Digest), Fill>>>,
-}
-
-/// Where a blob that is not stored comes from.
-#[derive(Clone)]
-enum Source {
-    Fill(Fill),
-    /// The cache takes nothing: one reader, and whoever comes second asks again.
-    Passing(Arc<Mutex<Option<Passing>>>),
-}
-
-struct Passing {
-    body: Body,
-    size_bytes: Option<u64>,
-}
-
 impl Pull {
     /// Answers a request for a blob.
     pub async fn blob(self: &Arc<Self>, request: BlobRequest) -> Result<BlobReply, Refusal> {
@@ -120,8 +98,9 @@ impl Pull {
         }
         let resource = Resource::Blob(*digest);
         self.permit_resource(upstream, repository, resource, asker).await?;
+        // In this order: a fill is committed before it ends.
+        let running = self.running_fill(&upstream.name, digest);
         let stored = self.open_stored(*digest).await;
-        let running = self.running(&upstream.name, digest);
         if stored.is_some() || running.is_some() {
             self.prove_link(&request).await?;
         }
@@ -142,7 +121,7 @@ impl Pull {
         self.fill(&request).await
     }
 
-    async fn open_stored(&self, digest: Digest) -> Option<StoredBlob> {
+    pub(super) async fn open_stored(&self, digest: Digest) -> Option<StoredBlob> {
         let store = Arc::clone(&self.edges.store);
         match tokio::task::spawn_blocking(move || store.open(&digest)).await.ok()? {
             Ok(stored) => stored,
@@ -151,11 +130,6 @@ impl Pull {
                 None
             }
         }
-    }
-
-    fn running(&self, registry: &Registry, digest: &Digest) -> Option<Fill> {
-        let running = self.memory.fills.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.get(&(registry.clone(), *digest)).cloned()
     }
 
     /// Bytes are shared between repositories, the permission to see them is not.
@@ -172,129 +146,25 @@ impl Pull {
         let answer = self.ask(upstream, question(request, Method::Head)).await?;
         check(&answer, *digest)?;
         self.link(&upstream.name, repository, digest, None);
-        let span = Span::Whole(answer.content_length);
+        let length = answer.content_length.filter(|length| *length > 0 || is_empty(digest));
+        let span = Span::Whole(length);
         Ok(BlobReply { digest: *digest, span, body: BlobBody::Empty })
     }
 
     async fn fill(self: &Arc<Self>, request: &BlobRequest) -> Result<BlobReply, Refusal> {
-        let BlobRequest { upstream, repository, digest, asker, .. } = request;
-        let credential = asker.credential_for(upstream);
-        let number = credential.as_ref().map(ClientCredential::key);
-        let flight = (place(&upstream.name, repository), number, *digest);
-        for _ in 0..2 {
-            let opening = Opening {
-                pull: Arc::clone(self),
-                upstream: Arc::clone(upstream),
-                repository: repository.clone(),
-                digest: *digest,
-                ask: question(request, Method::Get),
-            };
-            let landed = self.memory.fills.opening.join(flight.clone(), || opening.open()).await;
-            let early = || Refusal::new(Reason::Overloaded, "the fetch ended early; try again");
-            match landed.unwrap_or_else(|| Err(early()))? {
-                Source::Fill(fill) => return Ok(from_fill(request, &fill)),
-                Source::Passing(slot) => {
-                    let taken = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                    if let Some(passing) = taken {
-                        return Ok(from_passing(*digest, passing));
-                    }
-                }
-            }
-        }
-        Err(Refusal::new(Reason::Overloaded, "the cache is full and many want the same blob"))
+        let filling = Filling {
+            pull: Arc::clone(self),
+            upstream: Arc::clone(&request.upstream),
+            repository: request.repository.clone(),
+            digest: request.digest,
+            ask: question(request, Method::Get),
+        };
+        Ok(match filling.source().await? {
+            Source::Fill(fill) => from_fill(request, &fill),
+            Source::Passing(passing) => from_passing(request, passing),
+            Source::Stored(stored) => from_file(request, stored),
+        })
     }
-}
-
-/// A fill about to begin.
-struct Opening {
-    pull: Arc<Pull>,
-    upstream: Arc<Upstream>,
-    repository: Repository,
-    digest: Digest,
-    ask: Ask,
-}
-
-impl Opening {
-    async fn open(self) -> Result<Source, Refusal> {
-        let Self { pull, upstream, repository, digest, ask } = self;
-        // Between the look into the store and this flight another fill may have begun: for
-        // another repository, whose permission to see the blob is not this one's.
-        if let Some(fill) = pull.running(&upstream.name, &digest)
-            && pull.edges.links.find(&upstream.name, &repository, &digest).is_some()
-        {
-            return Ok(Source::Fill(fill));
-        }
-        let answer = pull.ask(&upstream, ask).await?;
-        check(&answer, digest)?;
-        pull.link(&upstream.name, &repository, &digest, None);
-        let (size_bytes, body) = (answer.content_length, answer.body);
-        let begun = pull
-            .edges
-            .store
-            .stage(&digest, size_bytes)
-            .and_then(|staged| Ok(Fill::begin(staged, size_bytes)?));
-        match begun {
-            Ok((fill, filler)) => {
-                let at = (upstream.name.clone(), digest);
-                let running = &pull.memory.fills.running;
-                let mut map = running.lock().unwrap_or_else(PoisonError::into_inner);
-                map.insert(at, fill.clone());
-                drop(map);
-                tokio::spawn(pull.run_fill(filler, body, upstream, repository, digest));
-                Ok(Source::Fill(fill))
-            }
-            Err(error) => {
-                tracing::warn!(%digest, %error, "a blob passes through uncached");
-                let passing = Passing { body, size_bytes };
-                Ok(Source::Passing(Arc::new(Mutex::new(Some(passing)))))
-            }
-        }
-    }
-}
-
-impl Pull {
-    async fn run_fill(
-        self: Arc<Self>,
-        filler: Filler,
-        body: Body,
-        upstream: Arc<Upstream>,
-        repository: Repository,
-        digest: Digest,
-    ) {
-        let begun = Instant::now();
-        let result = filler.run(body).await;
-        let mut running = self.memory.fills.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.remove(&(upstream.name.clone(), digest));
-        drop(running);
-        let outcome = if result.is_ok() { "complete" } else { "failed" };
-        self.edges.metrics.fills.with_label_values(&[outcome]).inc();
-        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-        match result {
-            Ok(()) => {
-                tracing::info!(upstream = %upstream.name, %repository, %digest, duration_ms,
-                    "a blob was fetched");
-                if self.is_wanted(&upstream.name, &repository, digest) {
-                    self.hold_later(&upstream.name, &repository, digest);
-                }
-            }
-            Err(error) => {
-                let why = error_chain(&error);
-                tracing::warn!(upstream = %upstream.name, %repository, %digest, duration_ms, why,
-                    "a blob was not stored");
-            }
-        }
-    }
-}
-
-/// An error and what caused it, on one line.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn question(request: &BlobRequest, method: Method) -> Ask {
@@ -309,7 +179,7 @@ fn question(request: &BlobRequest, method: Method) -> Ask {
     }
 }
 
-fn check(answer: &Answer, digest: Digest) -> Result<(), Refusal> {
+pub(super) fn check(answer: &Answer, digest: Digest) -> Result<(), Refusal> {
     match answer.status {
         200 if answer.content_encoded => Err(Refusal::invalid(
             "CONTENT_ENCODING",
@@ -325,6 +195,11 @@ fn check(answer: &Answer, digest: Digest) -> Result<(), Refusal> {
             format!("the upstream answered {status} where 200 or 404 is due"),
         )),
     }
+}
+
+/// Whether it is the digest of no bytes.
+pub(super) fn is_empty(digest: &Digest) -> bool {
+    ComputedDigest::of(b"", Some(digest)).supports(digest)
 }
 
 fn span(request: &BlobRequest, size_bytes: u64) -> Span {
@@ -370,7 +245,15 @@ fn from_fill(request: &BlobRequest, fill: &Fill) -> BlobReply {
     BlobReply { digest, span, body }
 }
 
-fn from_passing(digest: Digest, passing: Passing) -> BlobReply {
-    let body = BlobBody::Passing(Box::new(Verify::new(passing.body, digest)));
-    BlobReply { digest, span: Span::Whole(passing.size_bytes), body }
+fn from_passing(request: &BlobRequest, passing: Passing) -> BlobReply {
+    let Passing { body, size_bytes } = passing;
+    let digest = request.digest;
+    let span = size_bytes.map_or(Span::Whole(None), |size_bytes| span(request, size_bytes));
+    let body = Verify::new(body, digest);
+    let body = match span {
+        Span::Part { first, last, .. } => body.part(first, last - first + 1),
+        Span::Unsatisfiable { .. } => return BlobReply { digest, span, body: BlobBody::Empty },
+        Span::Whole(_) => body,
+    };
+    BlobReply { digest, span, body: BlobBody::Passing(Box::new(body)) }
 }

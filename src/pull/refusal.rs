@@ -14,12 +14,16 @@ pub enum Reason {
     AddressNotAllowed,
     /// The upstream has no such blob.
     BlobUnknown,
+    /// A request for content came with a body.
+    BodyNotAllowed,
     /// A conflict under `block`.
     DigestChanged,
     /// A person denied this digest everywhere.
     DigestRevoked,
     /// The digest's algorithm or form is not supported.
     DigestUnsupported,
+    /// The request's head is larger than any client's.
+    HeadTooLarge,
     /// The ledger does not answer or cannot write.
     LedgerUnavailable,
     /// The upstream has no such manifest.
@@ -57,14 +61,42 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// All of them, in the order of their names.
+    pub const ALL: [Self; 22] = [
+        Self::AddressNotAllowed,
+        Self::BlobUnknown,
+        Self::DigestChanged,
+        Self::DigestRevoked,
+        Self::DigestUnsupported,
+        Self::LedgerUnavailable,
+        Self::ManifestUnknown,
+        Self::NameInvalid,
+        Self::Overloaded,
+        Self::PinnedContentGone,
+        Self::ReadOnly,
+        Self::RealmNotAllowed,
+        Self::RedirectNotAllowed,
+        Self::ReferenceInvalid,
+        Self::UpstreamAuth,
+        Self::UpstreamDigestMismatch,
+        Self::UpstreamInvalid,
+        Self::UpstreamRateLimited,
+        Self::UpstreamTimeout,
+        Self::UpstreamTooLarge,
+        Self::UpstreamUnavailable,
+        Self::UpstreamUnknown,
+    ];
+
     /// The name on the wire, in metrics and in logs.
     pub const fn name(self) -> &'static str {
         match self {
             Self::AddressNotAllowed => "ADDRESS_NOT_ALLOWED",
             Self::BlobUnknown => "BLOB_UNKNOWN",
+            Self::BodyNotAllowed => "BODY_NOT_ALLOWED",
             Self::DigestChanged => "DIGEST_CHANGED",
             Self::DigestRevoked => "DIGEST_REVOKED",
             Self::DigestUnsupported => "DIGEST_UNSUPPORTED",
+            Self::HeadTooLarge => "HEAD_TOO_LARGE",
             Self::LedgerUnavailable => "LEDGER_UNAVAILABLE",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",

@@ -10,7 +10,6 @@ use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::Setup;
 
 mod blobs;
-mod bodies;
 mod digests;
 mod frames;
 mod manifests;
@@ -108,7 +107,8 @@ impl Stage {
     #[track_caller]
     fn assert_broken(&self, digest: &str) {
         if let Ok(answer) = Call::new("GET", &self.blob_url(digest)).try_send() {
-            assert!(!answer.whole, "a broken blob was complete: {answer:?}");
+            let (status, size) = (answer.status, answer.body.len());
+            assert!(!answer.whole, "a broken blob was complete: {status}, {size} bytes");
         }
     }
 
@@ -159,6 +159,17 @@ impl Stage {
         let detail = self.assert_refused(answer, 502, "MANIFEST_INVALID", "UPSTREAM_INVALID");
         assert_eq!(detail["sub-reason"], sub_reason, "{}", answer.text());
     }
+}
+
+/// Waits until the blob lies whole in the cache and nothing is staged any more.
+#[track_caller]
+fn eventually_cached(stage: &Stage, blob: &Blob) {
+    let hex = blob.digest.split_once(':').expect("a digest has an algorithm").1;
+    crate::support::wait::eventually("the blob in the cache", || {
+        let cached = stage.cached();
+        cached.iter().any(|name| name.ends_with(hex))
+            && !cached.iter().any(|name| name.contains("/staged/"))
+    });
 }
 
 /// The names of all files below a directory.

@@ -112,12 +112,12 @@ async fn segments_follow_each_other_and_none_may_be_missing() {
     assert!(paths.len() > 2, "{paths:?}");
     assert!(dir.join("ledger/snapshot").exists());
     assert_filled(&open(dir), 100).await;
-    for at in 0..paths.len() - 1 {
-        let bytes = fs::read(&paths[at]).unwrap();
-        fs::remove_file(&paths[at]).unwrap();
+    for path in &paths[..paths.len() - 1] {
+        let bytes = fs::read(path).unwrap();
+        fs::remove_file(path).unwrap();
         let error = try_open(&options(dir)).map(drop).unwrap_err();
-        assert!(matches!(error, OpenError::Damaged { .. }), "{at}: {error}");
-        fs::write(&paths[at], &bytes).unwrap();
+        assert!(matches!(error, OpenError::Damaged { .. }), "{path:?}: {error}");
+        fs::write(path, &bytes).unwrap();
     }
     assert_filled(&open(dir), 100).await;
 }

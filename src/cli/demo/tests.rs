@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use super::*;
 
-#[test]
-fn the_demo_tells_what_happens_within_ten_seconds() {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_demo_tells_what_happens_within_ten_seconds() {
     let begun = Instant::now();
     let mut text = Vec::new();
-    tell(&mut Screen::new(&mut text, false)).unwrap();
+    tell(&mut Screen::new(&mut text, false)).await.unwrap();
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(10), "{took:?}");
     let text = String::from_utf8(text).unwrap();
@@ -31,29 +31,26 @@ fn the_demo_tells_what_happens_within_ten_seconds() {
     assert!(lines.clone().all(|line| line.chars().count() <= 110), "{text}");
 }
 
-#[test]
-fn what_differs_from_the_claim_ends_the_demo() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+#[tokio::test(flavor = "multi_thread")]
+async fn what_differs_from_the_claim_ends_the_demo() {
     let mut text = Vec::new();
     let screen = &mut Screen::new(&mut text, false);
-    let error = runtime.block_on(async {
-        let story = Story::begin(screen).await.unwrap();
-        story.first_pulls(screen).await.unwrap();
-        story.expect(screen, Reaction::Hold, &story.hostile, 0).await.unwrap_err()
-    });
+    let story = Story::begin(screen).await.unwrap();
+    story.first_pulls(screen).await.unwrap();
+    let error = story.expect(screen, Reaction::Hold, &story.hostile, 0).await.unwrap_err();
     assert!(error.to_string().starts_with("hold gave sha256:"), "{error}");
 }
 
-#[test]
-fn the_same_is_told_each_time_but_for_ports() {
-    let told = || {
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_is_told_each_time_but_for_ports() {
+    let mut stories = Vec::new();
+    for _ in 0..2 {
         let mut text = Vec::new();
-        tell(&mut Screen::new(&mut text, true)).unwrap();
+        tell(&mut Screen::new(&mut text, true)).await.unwrap();
         let text = String::from_utf8(text).unwrap();
-        let (_, story) = text.split_once("1. A client").unwrap();
-        story.to_owned()
-    };
-    let story = told();
-    assert_eq!(story, told());
+        stories.push(text.split_once("1. A client").unwrap().1.to_owned());
+    }
+    let [story, again]: [String; 2] = stories.try_into().unwrap();
+    assert_eq!(story, again);
     assert!(story.contains("\u{1b}[31m"), "{story}");
 }

@@ -1,14 +1,18 @@
-//! immutag in this process, under a clock that the test moves.
+//! immutag in this process, under a clock that the test moves, and with limits that no
+//! configuration sets.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use immutag::app::App;
 use immutag::clock::ManualClock;
-use immutag::config::{Sources, load};
+use immutag::config::{Config, Sources, load};
 use tokio::runtime::Runtime;
 
+use super::http::{Answer, Call};
+use super::immutag::accepting;
 use super::setup::{Addresses, Setup};
+use super::wait::eventually;
 
 /// A running immutag whose time stands still until it is moved.
 pub(crate) struct InProcess {
@@ -21,7 +25,14 @@ pub(crate) struct InProcess {
 
 impl InProcess {
     /// Starts it; when this returns, clients are served.
+    #[track_caller]
     pub(crate) fn start(setup: Setup) -> Self {
+        Self::start_with(setup, |_| ())
+    }
+
+    /// The same with a change that no configuration can say.
+    #[track_caller]
+    pub(crate) fn start_with(setup: Setup, change: impl FnOnce(&mut Config)) -> Self {
         let path = setup.file("immutag.toml", &setup.toml());
         let sources = Sources {
             path: Some(path),
@@ -30,7 +41,8 @@ impl InProcess {
             working_dir: setup.folder.path().to_owned(),
             is_root: false,
         };
-        let config = load(sources).unwrap_or_else(|error| panic!("{error}"));
+        let mut config = load(sources).unwrap_or_else(|error| panic!("{error}"));
+        change(&mut config);
         let clock = ManualClock::at(1_800_000_000_000);
         let runtime = Runtime::new().expect("threads can be started");
         let app = runtime.block_on(App::start(&config, false, clock.clone()));
@@ -40,6 +52,22 @@ impl InProcess {
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
         self.setup.addresses()
+    }
+
+    /// `GET`s a manifest at the direct listener with a client's usual `Accept`.
+    #[track_caller]
+    pub(crate) fn direct_manifest(&self, registry: &str, repository: &str, tag: &str) -> Answer {
+        let direct = self.addresses().direct;
+        let url = format!("http://{direct}/v2/{registry}/{repository}/manifests/{tag}");
+        accepting(Call::new("GET", &url)).send()
+    }
+
+    /// Waits until an event of this kind was written.
+    #[track_caller]
+    pub(crate) fn wait_for_event(&self, kind: &str) {
+        let app = self.app.as_ref().expect("it runs");
+        let events = &app.pull.edges().metrics.events;
+        eventually(kind, || events.with_label_values(&[kind]).get() > 0);
     }
 }
 

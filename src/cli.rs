@@ -85,7 +85,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     match command {
         Command::Check(args) => wait(of_one(), check::run(&global, args)),
         Command::Completions(args) => completions::run(&args),
-        Command::Demo(args) => wait(of_many(), demo::run(&global, args)),
+        Command::Demo(args) => wait(of_many(), demo::run(args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),

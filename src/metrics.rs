@@ -210,10 +210,6 @@ mod tests {
         let text = include_str!("../docs/metrics.md");
         let documented: Vec<&str> =
             text.lines().filter(|line| line.starts_with("| `immutag_")).collect();
-        for line in &documented {
-            let fields: Vec<&str> = line.split(" | ").collect();
-            assert!(fields[3].ends_with(" |") && fields[3].len() > 10, "no help: {line}");
-        }
         metrics.touch();
         let families = metrics.registry.gather();
         let ours: Vec<_> =

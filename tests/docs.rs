@@ -43,14 +43,12 @@ fn commands_in_documents_are_known_to_the_program() {
     for (path, text) in documents() {
         for found in code.find_iter(&text) {
             let Some(words) = command.captures(found.as_str()) else { continue };
-            let words: Vec<&str> = words[1].split_whitespace().collect();
+            let words: Vec<String> = words[1].split_whitespace().map(str::to_owned).collect();
             if !known.iter().any(|it| it[0] == words[0]) && found.as_str().starts_with("    ") {
                 continue; // Prose or output of something else in an indented block.
             }
             count += 1;
-            let begins =
-                |it: &Vec<String>| words.iter().zip(it).filter(|(a, b)| a == b).count() == it.len();
-            let fits = known.iter().any(begins);
+            let fits = known.iter().any(|it| words.starts_with(it) || it.starts_with(&words));
             assert!(fits, "{}: {} is no command", path.display(), found.as_str());
         }
     }
@@ -92,9 +90,9 @@ fn known_commands() -> Vec<Vec<String>> {
 
 fn subcommands(of: &[&str]) -> Vec<String> {
     let mut program = Command::new(env!("CARGO_BIN_EXE_immutag"));
-    let help = program.args(of).arg("--help").output().unwrap();
+    let help = program.args(of).arg("--help").output().expect("it runs");
     assert!(help.status.success(), "{of:?}: {help:?}");
-    let help = String::from_utf8(help.stdout).unwrap();
+    let help = String::from_utf8(help.stdout).expect("help is text");
     let listed = help.split_once("Commands:\n").map_or("", |(_, rest)| rest);
     let listed = listed.split("\n\n").next().unwrap_or_default();
     let names = listed.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
@@ -107,7 +105,7 @@ fn documents() -> Vec<(PathBuf, String)> {
     let mut paths = files(&root().join("docs"), "md");
     paths.push(root().join("README.md"));
     let read = |path: PathBuf| {
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("a document");
         (path, text)
     };
     paths.into_iter().map(read).collect()
@@ -115,8 +113,8 @@ fn documents() -> Vec<(PathBuf, String)> {
 
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
         if path.is_dir() {
             found.extend(files(&path, extension));
         } else if path.extension().is_some_and(|it| it == extension) {

@@ -20,7 +20,6 @@ use self::client::{Answer, Pulled, ask, pull};
 use self::registry::Release;
 use self::screen::{Ink, Screen, short};
 use self::stage::{Stage, rule};
-use super::Global;
 use super::exit::Code;
 use crate::config::ListenerKind;
 use crate::pin::PinKey;
@@ -39,7 +38,7 @@ const A_MONTH: Duration = Duration::from_hours(30 * 24);
 pub(super) struct DemoArgs {}
 
 /// Tells the story on standard output; an error if anything was not as it claims.
-pub(super) async fn run(_global: &Global, _args: DemoArgs) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(_args: DemoArgs) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
     let told = tell(&mut Screen::new(&mut out, screen::wants_colour())).await;
     told.context("the demo is not what it claims to be")?;

@@ -62,12 +62,14 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::AddressNotAllowed,
         Self::BlobUnknown,
+        Self::BodyNotAllowed,
         Self::DigestChanged,
         Self::DigestRevoked,
         Self::DigestUnsupported,
+        Self::HeadTooLarge,
         Self::LedgerUnavailable,
         Self::ManifestUnknown,
         Self::NameInvalid,
@@ -230,5 +232,16 @@ impl From<UpstreamError> for Refusal {
             is_forbidden: matches!(error, UpstreamError::Authentication { status: 403 }),
             ..Self::new(reason, error.to_string())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_reasons_are_all_that_have_a_name() {
+        let named = include_str!("refusal.rs").matches("\u{20}=> \"").count();
+        assert_eq!(Reason::ALL.len(), named);
     }
 }

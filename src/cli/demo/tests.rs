@@ -54,3 +54,12 @@ async fn the_same_is_told_each_time_but_for_ports() {
     assert_eq!(story, again);
     assert!(story.contains("\u{1b}[31m"), "{story}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_readme_shows_what_the_demo_prints() {
+    let mut text = Vec::new();
+    tell(&mut Screen::new(&mut text, false)).await.unwrap();
+    let text = String::from_utf8(text).unwrap();
+    let (_, story) = text.split_once("\n1. A client").unwrap();
+    assert!(include_str!("../../../README.md").contains(story), "paste it again:\n{text}");
+}

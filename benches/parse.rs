@@ -6,7 +6,7 @@ use std::hint::black_box;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use immutag::oci::{Digest, Manifest, ManifestKind, Reference};
 
-criterion_group!(benches, manifests, names);
+criterion_group!(benches, manifests, hostile, names);
 criterion_main!(benches);
 
 fn manifests(criterion: &mut Criterion) {
@@ -19,6 +19,25 @@ fn manifests(criterion: &mut Criterion) {
         group.throughput(Throughput::Bytes(json.len() as u64));
         group.bench_function(name, |bencher| {
             bencher.iter(|| Manifest::parse(black_box(json.as_bytes()), None).expect("lawful"));
+        });
+    }
+    group.finish();
+}
+
+/// What an attacker would send: each must stay below 50 ms.
+fn hostile(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("parse");
+    group.sample_size(10);
+    let keys: Vec<_> = (0..300_000).map(|number| format!(r#""{number}":0"#)).collect();
+    for (name, inner) in [
+        ("hostile: 300,000 keys", format!("{{{}}}", keys.join(","))),
+        ("hostile: 1,000,000 elements", format!("[{}]", vec!["0"; 1_000_000].join(","))),
+        ("hostile: a number of 4,000,000 digits", "9".repeat(4_000_000)),
+        ("hostile: depth 100,000", "[".repeat(100_000)),
+    ] {
+        let json = format!(r#"{{"schemaVersion":2,"x":{inner}}}"#);
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| Manifest::parse(black_box(json.as_bytes()), None).is_err());
         });
     }
     group.finish();

@@ -5,7 +5,7 @@
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 /// Everything that is counted.
@@ -22,7 +22,7 @@ pub struct Metrics {
     /// Tags with an open conflict.
     pub conflicts_open: IntGauge,
     /// Connections open, by listener kind.
-    pub connections: prometheus::IntGaugeVec,
+    pub connections: IntGaugeVec,
     /// Events written, by kind.
     pub events: IntCounterVec,
     /// Fills of blobs from an upstream, by outcome: `complete`, `failed`.
@@ -88,6 +88,19 @@ impl Maker<'_> {
         self.add(IntGauge::new(format!("immutag_{name}"), help))
     }
 
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.add(IntGaugeVec::new(Opts::new(format!("immutag_{name}"), help), labels))
+    }
+
+    fn histogram(&self, name: &str, help: &str) -> Histogram {
+        let opts = HistogramOpts::new(format!("immutag_{name}"), help).buckets(SECONDS.to_vec());
+        self.add(Histogram::with_opts(opts))
+    }
+
+    fn time(&self, name: &str, help: &str) -> Gauge {
+        self.add(Gauge::new(format!("immutag_{name}"), help))
+    }
+
     fn histograms(&self, name: &str, help: &str, labels: &[&str]) -> HistogramVec {
         let opts = HistogramOpts::new(format!("immutag_{name}"), help).buckets(SECONDS.to_vec());
         self.add(HistogramVec::new(opts, labels))
@@ -107,11 +120,6 @@ impl Metrics {
         let make = Maker(&registry);
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect(UNIQUE);
-        let sync = HistogramOpts::new(
-            "immutag_ledger_fdatasync_seconds",
-            "How long the ledger's fdatasync takes",
-        )
-        .buckets(SECONDS.to_vec());
         Self {
             cache_bytes: make.gauge("cache_bytes", "Bytes in the cache directory"),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
@@ -122,18 +130,14 @@ impl Metrics {
             ),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
-            connections: make.add(prometheus::IntGaugeVec::new(
-                Opts::new("immutag_connections", "Client connections open"),
-                &["listener"],
-            )),
+            connections: make.gauges("connections", "Client connections open", &["listener"]),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
-            ledger_created: make.add(Gauge::new(
-                "immutag_ledger_created_timestamp_seconds",
-                "When the ledger was created, Unix time",
-            )),
+            ledger_created: make
+                .time("ledger_created_timestamp_seconds", "When the ledger was created, Unix time"),
             ledger_failed: make.gauge("ledger_failed", "1 while the ledger refuses to write"),
-            ledger_fdatasync: make.add(Histogram::with_opts(sync)),
+            ledger_fdatasync: make
+                .histogram("ledger_fdatasync_seconds", "How long the ledger's fdatasync takes"),
             ledger_rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
             ledger_sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
             pins: make.gauge("pins", "Tags with a pin"),

@@ -51,8 +51,8 @@ pub(crate) struct Index {
 
 /// The marker's key; its number is the version of all keys and values.
 const MARKER: &[u8] = b"!1";
-/// sled's default is 1 GiB.
-const CACHE_BYTES: u64 = 2 << 20;
+/// sled's default is 1 GiB. It takes nothing while there is nothing to cache.
+const CACHE_BYTES: u64 = 8 << 20;
 
 impl Index {
     /// Opens the index, or makes one.

@@ -49,7 +49,7 @@ pub(crate) struct Shared {
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
     memory: RwLock<Memory>,
-    /// Pins, never absences; only a higher sequence replaces an entry.
+    /// Pins, never absences, and none that [`Memory::facts`] knows to be out of date.
     states: moka::sync::Cache<PinKey, Arc<TagState>>,
     revoked: ArcSwap<HashSet<Digest>>,
     failure: Mutex<Option<LedgerError>>,
@@ -58,8 +58,9 @@ pub(crate) struct Shared {
     pub(crate) rebuilding: AtomicBool,
 }
 
-/// How many states may wait for the index.
-pub(crate) const RECENT_LIMIT: usize = 16 << 10;
+/// How many states may wait for the index: sled is slower than group commit, and this many first
+/// sights in a row do not wait for it. Each takes about 1 KiB.
+const RECENT_LIMIT: usize = 32 << 10;
 const CACHE_BYTES: u64 = 8 << 20;
 
 impl Shared {
@@ -110,7 +111,7 @@ impl Shared {
         (sequence, self.states.get(key).filter(|state| state.sequence >= sequence))
     }
 
-    /// Puts a state into the cache, unless a later one is there.
+    /// Puts a state that was read from the index into the cache, unless a later one is there.
     pub(crate) fn cache(&self, key: &PinKey, state: &Arc<TagState>) {
         self.states.entry_by_ref(key).and_compute_with(|entry| match entry {
             Some(entry) if entry.value().sequence >= state.sequence => Op::Nop,
@@ -125,9 +126,6 @@ impl Shared {
 
     /// Makes a durable batch visible, all of it at once.
     pub(crate) fn publish(&self, change: Change) {
-        for (key, state) in &change.states {
-            self.cache(key, state);
-        }
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
         let revoked = memory.facts.revoked.len();
         let mut touched = false;
@@ -148,17 +146,19 @@ impl Shared {
 
     /// Drops from memory what the index now has: everything up to `applied`.
     pub(crate) fn indexed(&self, keys: &[PinKey], manifests: &[Hash], applied: u64) {
+        let mut known = Vec::new();
         {
             let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
             for key in keys {
                 if memory.recent.get(key).is_some_and(|state| state.sequence <= applied) {
-                    memory.recent.remove(key);
+                    known.extend(memory.recent.remove_entry(key));
                 }
             }
             for sha256 in manifests {
                 memory.recent_manifests.remove(sha256);
             }
         }
+        self.remember(known);
         *lock(&self.applied) = applied;
         self.progress.notify_all();
     }
@@ -180,8 +180,18 @@ impl Shared {
         drop(waited.unwrap_or_else(PoisonError::into_inner));
         if is_full() {
             let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
-            memory.recent.clear();
+            let known = std::mem::take(&mut memory.recent);
             memory.recent_manifests.clear();
+            drop(memory);
+            self.remember(known);
+        }
+    }
+
+    /// Puts states into the cache that were the latest a moment ago. Should one be older than
+    /// what is there, [`Shared::look_up`] does not take it.
+    fn remember(&self, known: impl IntoIterator<Item = (PinKey, Arc<TagState>)>) {
+        for (key, state) in known {
+            self.states.insert(key, state);
         }
     }
 

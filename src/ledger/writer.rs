@@ -1,6 +1,6 @@
 //! The one writer: takes what waits, decides it, writes one batch, syncs, answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -61,7 +61,7 @@ struct Round {
     next: u64,
     events: Vec<Event>,
     states: HashMap<PinKey, Arc<TagState>>,
-    attached: Vec<Hash>,
+    attached: HashSet<Hash>,
     answers: Vec<Answer>,
 }
 
@@ -150,7 +150,7 @@ impl Writer {
         if let Some(manifest) = manifest {
             let sha256 = sha256(&manifest);
             round.builder.attach(sha256, &manifest.content.media_type, &manifest.bytes);
-            round.attached.push(sha256);
+            round.attached.insert(sha256);
         }
         let mut state = state;
         Arc::make_mut(&mut state).apply(&event);
@@ -306,7 +306,7 @@ impl Round {
             next: last + 1,
             events: Vec::new(),
             states: HashMap::new(),
-            attached: Vec::new(),
+            attached: HashSet::new(),
             answers: Vec::new(),
         }
     }
@@ -344,7 +344,11 @@ pub(crate) fn sha256(manifest: &StoredManifest) -> Hash {
 }
 
 fn clip(text: &mut String) {
-    if let Some(end) = (0..=TEXT_BYTES).rev().find(|at| text.is_char_boundary(*at)) {
+    let mut end = TEXT_BYTES;
+    if text.len() > end {
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
         text.truncate(end);
     }
 }

@@ -92,16 +92,15 @@ impl Pull {
         digest: &Digest,
         media_type: MediaType,
     ) -> Option<StoredManifest> {
-        let loaded = match self.memory.manifests.get(digest) {
-            Some(manifest) => manifest,
-            None => {
-                let loaded = match self.load_stored(digest, media_type.clone()).await {
-                    Some(manifest) => manifest,
-                    None => self.edges.ledger.manifest(digest).await.ok()??,
-                };
-                self.memory.manifests.insert(*digest, loaded.clone());
-                loaded
-            }
+        let loaded = if let Some(manifest) = self.memory.manifests.get(digest) {
+            manifest
+        } else {
+            let loaded = match self.load_stored(digest, media_type.clone()).await {
+                Some(manifest) => manifest,
+                None => self.edges.ledger.manifest(digest).await.ok()??,
+            };
+            self.memory.manifests.insert(*digest, loaded.clone());
+            loaded
         };
         // Bytes are shared between repositories, what their upstreams call them is not.
         let content = Content { media_type, ..loaded.content };

@@ -77,7 +77,7 @@ impl Pull {
             Some(state) if state.pin.is_some() || state.recorded.is_some() => state,
             _ => return Ok((self.sight(target(request, key, rule)).await?, None)),
         };
-        let state = self.promote(key, rule, state).await?;
+        let state = self.promote(request, key, rule, state).await?;
         if state.pin.is_none() {
             return Ok((self.sight(target(request, key, rule)).await?, None));
         }
@@ -159,7 +159,7 @@ impl Pull {
                 self.edges.metrics.cache_hits.with_label_values(&["manifest"]).inc();
                 StoredManifest { content: pin.content.clone(), bytes: manifest.bytes }
             }
-            None => self.fetch_pinned(request, key, digest).await?,
+            None => self.fetch_pinned(request, key, pin).await?,
         };
         if asked.linked.swap(pin.sequence, Ordering::Relaxed) != pin.sequence {
             self.keep_pinned(key, &manifest);
@@ -185,10 +185,11 @@ impl Pull {
         self: &Arc<Self>,
         request: &ManifestRequest,
         key: &PinKey,
-        digest: Digest,
+        pin: &Pin,
     ) -> Result<StoredManifest, Refusal> {
+        let digest = pin.content.digest;
         let fetched = self.fetch_by_digest(request, digest).await;
-        fetched.map_err(|refusal| Refusal {
+        let manifest = fetched.map_err(|refusal| Refusal {
             pinned: Some(digest),
             help: format!(
                 "to follow the upstream instead: immutag ledger approve {key} --digest …; \
@@ -199,7 +200,11 @@ impl Pull {
                 Reason::PinnedContentGone,
                 format!("the pinned manifest {digest} is not held here: {}", refusal.message),
             )
-        })
+        })?;
+        // What was recorded became the pin by its digest alone, if its bytes were not at hand.
+        let parsed = Manifest::parse(&manifest.bytes, Some(&pin.content.media_type));
+        parsed.map_err(|error| Refusal::invalid(error.reason(), error.to_string()))?;
+        Ok(StoredManifest { content: pin.content.clone(), bytes: manifest.bytes })
     }
 
     /// The representation that the client can take: the canonical bytes, or the linux/amd64
@@ -231,7 +236,7 @@ impl Pull {
     }
 
     /// A manifest by digest for somebody who asked by tag.
-    async fn fetch_by_digest(
+    pub(super) async fn fetch_by_digest(
         self: &Arc<Self>,
         request: &ManifestRequest,
         digest: Digest,

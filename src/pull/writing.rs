@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::Pull;
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
+use super::{ManifestRequest, Pull};
 use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerError, Outcome, StoredManifest};
 use crate::oci::Manifest;
@@ -120,7 +120,8 @@ impl Pull {
     /// A rule turned stricter: what was last verified and served becomes the pin, unless it is
     /// nothing that a covered tag may stand for; then the tag has none.
     pub(super) async fn promote(
-        &self,
+        self: &Arc<Self>,
+        request: &ManifestRequest,
         key: &PinKey,
         rule: &Rule,
         mut state: Arc<TagState>,
@@ -128,10 +129,7 @@ impl Pull {
         while state.pin.is_none() {
             let Some(recorded) = &state.recorded else { break };
             let content = recorded.content.clone();
-            let bytes = match self.memory.manifests.get(&content.digest) {
-                Some(manifest) => Some(manifest),
-                None => self.load_stored(&content.digest, content.media_type.clone()).await,
-            };
+            let bytes = self.fetch_by_digest(request, content.digest).await.ok();
             if !may_be_pinned(&content, bytes.as_ref()) {
                 break;
             }

@@ -62,7 +62,6 @@ fn whose(answer: &Answer, tag: &str) -> &'static str {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "the table is what this run is to show")]
 fn the_seven_tags_of_the_attack_get_what_the_built_in_rules_promise() {
     let hub = Hub::new();
     let mut immutag = Setup::new().docker_io(&hub.registry.url()).start();

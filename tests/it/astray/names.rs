@@ -46,10 +46,10 @@ fn an_unknown_registry_is_refused_and_never_dialled() {
     assert_eq!(hub.connections(), 0);
     assert!(immutag.metric("immutag_upstream_requests_total", "").abs() < f64::EPSILON);
     // Told once by each listener, with what to paste.
-    let log = immutag.log();
-    let told = log.lines().filter(|line| line.contains("to add it: [upstream."));
+    let printed = immutag.log();
+    let told = printed.lines().filter(|line| line.contains("to add it: [upstream."));
     let told = told.filter(|line| line.contains(r#""\"evil.example\"""#));
-    assert_eq!(told.count(), 2, "{log}");
+    assert_eq!(told.count(), 2, "{printed}");
     immutag.assert_alive_and_clean();
 }
 

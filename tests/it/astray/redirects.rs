@@ -107,7 +107,7 @@ fn https_never_becomes_http() {
     let to = format!("http://127.0.0.1:{}/", canary.port());
     registry.fault("GET manifests/latest", Fault::Redirect(307, to));
     let setup = Setup::new();
-    let ca = format!("ca-file = {:?}\n", setup.file("ca.pem", &authority.ca_pem));
+    let ca = setup.ca_file(&authority.ca_pem);
     let only_http = plain.url().replace("http://", "https://");
     let mut immutag = setup
         .upstream_with(REGISTRY, &registry.url(), &ca)
@@ -136,7 +136,7 @@ fn a_certificate_that_proves_nothing_ends_in_words() {
         (Authority::new().issue(&["127.0.0.1"]), "certificate is not valid"),
     ];
     let mut setup = Setup::new();
-    let ca = format!("ca-file = {:?}\n", setup.file("ca.pem", &authority.ca_pem));
+    let ca = setup.ca_file(&authority.ca_pem);
     let mut registries = Vec::new();
     for (number, (identity, _)) in cases.iter().enumerate() {
         let registry = ScriptedRegistry::start_with(Some(identity.server()));

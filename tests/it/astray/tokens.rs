@@ -12,10 +12,7 @@ const PASSWORD: &str = "hunter-two-and-a-half";
 
 /// An upstream that is asked with our own credentials.
 fn own(setup: Setup, url: &str, lines: &str) -> Setup {
-    let password = setup.file("password", PASSWORD);
-    let own = format!(
-        "credentials = \"own\"\nusername = \"reader\"\npassword-file = {password:?}\n{lines}"
-    );
+    let own = setup.own_credentials("reader", PASSWORD) + lines;
     setup.upstream_with(REGISTRY, url, &own).secret(PASSWORD)
 }
 
@@ -101,10 +98,10 @@ fn a_realm_is_checked_as_strictly_as_a_registry() {
         registry.push_image("app", "latest", "a");
         registry.require_token(&tokens);
         let setup = Setup::new();
-        let ca = setup.file("ca.pem", &authority.ca_pem);
+        let ca = setup.ca_file(&authority.ca_pem);
         let host = tokens.realm();
         let host = host.trim_start_matches("https://").trim_end_matches("/token");
-        let lines = format!("ca-file = {ca:?}\nauth-hosts = [\"{host}\"]\n");
+        let lines = format!("{ca}auth-hosts = [\"{host}\"]\n");
         let mut immutag = own(setup, &registry.url(), &lines).start();
         let answer = immutag.direct_manifest(REGISTRY, "app", "latest");
         let expected = (502, "UPSTREAM_UNAVAILABLE".to_owned(), "TLS".to_owned());

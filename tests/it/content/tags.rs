@@ -11,9 +11,7 @@ use crate::support::setup::Setup;
 #[test]
 fn tags_of_referrers_move_without_alarm_and_lookalikes_do_not() {
     let stage = Stage::with(|setup| {
-        setup
-            .rules("[[rule]]\non-conflict = \"block\"\nrecheck = \"0s\"\n")
-            .only_rules("[[rule]]\non-conflict = \"block\"\nrecheck = \"0s\"\n")
+        setup.only_rules("[[rule]]\non-conflict = \"block\"\nrecheck = \"0s\"\n")
     });
     let hex = "ab".repeat(32);
     for tag in [
@@ -21,8 +19,6 @@ fn tags_of_referrers_move_without_alarm_and_lookalikes_do_not() {
         format!("sha256-{hex}.sig"),
         format!("sha256-{hex}.att"),
         format!("sha256-{hex}.sbom"),
-        format!("sha512-{long}"),
-        format!("sha512-{long}.sig"),
     ] {
         for seed in ["one", "two", "three"] {
             let image = stage.registry.push_image("app", &tag, &format!("{tag}{seed}"));
@@ -37,7 +33,6 @@ fn tags_of_referrers_move_without_alarm_and_lookalikes_do_not() {
         "sha256-abc".to_owned(),
         format!("sha256-{hex}.other"),
         format!("sha256-{}", "AB".repeat(32)),
-        format!("sha256-{long}"),
         format!("sha512-{hex}.sig"),
     ] {
         stage.pin(&tag);
@@ -102,8 +97,13 @@ fn a_head_that_says_the_same_is_not_believed_for_longer_than_a_day() {
         });
         assert_eq!(registry.count("GET manifests/1"), 0, "{reaction}");
         here.clock.advance(Duration::from_hours(24));
-        let first = here.direct_manifest(REGISTRY, "app", "1");
-        registry.wait_for("GET manifests/1", 1);
+        let mut first = None;
+        crate::support::wait::eventually("a GET", || {
+            here.clock.advance(Duration::from_mins(2));
+            first = Some(here.direct_manifest(REGISTRY, "app", "1"));
+            registry.count("GET manifests/1") >= 1
+        });
+        let first = first.expect("it was pulled");
         here.wait_for_event("conflict");
         let answer =
             if reaction == "hold" { here.direct_manifest(REGISTRY, "app", "1") } else { first };

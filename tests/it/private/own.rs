@@ -17,11 +17,7 @@ fn credentials_of_one_upstream_are_never_sent_to_another() {
     open.push_image("team/app", "1.0.0", "open");
     locked.require_basic("reader", PASSWORD);
     let setup = Setup::new();
-    let password = setup.file("password", PASSWORD);
-    let lines = format!(
-        "credentials = \"own\"\nusername = \"reader\"\npassword-file = {password:?}\n\
-         repositories = [\"team/*\"]\n"
-    );
+    let lines = setup.own_credentials("reader", PASSWORD) + "repositories = [\"team/*\"]\n";
     let mut immutag = setup
         .upstream_with("locked.example", &locked.url(), &lines)
         .upstream("open.example", &open.url())

@@ -45,12 +45,12 @@ fn assert_history(immutag: &Immutag, expected: &[(&str, &Image)]) {
     for name in ["docker.io", REGISTRY] {
         let reference = format!("{name}/{REPOSITORY}:{TAG}");
         let ran = immutag.cli(&["ledger", "history", &reference]).ok();
-        let events: Vec<Value> = ran.stdout.lines().map(|line| line.parse().unwrap()).collect();
-        let told = |event: &Value| {
+        let events = ran.stdout.lines().map(|line| line.parse::<Value>().expect("JSON lines"));
+        let told = |event: Value| {
             let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
             (text(&event["kind"]), text(&event["observed"]["digest"]))
         };
-        let told: Vec<_> = events.iter().map(told).collect();
+        let told: Vec<_> = events.map(told).collect();
         let owned =
             |(kind, image): &(&str, &Image)| ((*kind).to_owned(), image.digest().to_owned());
         assert_eq!(told, expected.iter().map(owned).collect::<Vec<_>>(), "{name}");

@@ -92,16 +92,15 @@ impl Upstream {
         if self.lock.is_none() {
             return String::new();
         }
-        let password = setup.file("password", PASSWORD);
-        format!("credentials = \"own\"\nusername = \"reader\"\npassword-file = {password:?}\n")
+        setup.own_credentials("reader", PASSWORD)
     }
 
     fn setup(&self, setup: Setup, credentials: &str) -> Setup {
         let lines = self.lock.as_ref().map_or_else(String::new, |lock| {
-            let ca = setup.file("ca.pem", &lock.authority.ca_pem);
+            let ca = setup.ca_file(&lock.authority.ca_pem);
             let realm = lock.tokens.realm();
             let realm = realm.trim_start_matches("https://").trim_end_matches("/token");
-            format!("ca-file = {ca:?}\nauth-hosts = [\"{realm}\"]\n{credentials}")
+            format!("{ca}auth-hosts = [\"{realm}\"]\n{credentials}")
         });
         let url = self.registry.url();
         setup

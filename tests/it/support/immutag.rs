@@ -140,6 +140,16 @@ impl Immutag {
         self.process.wait()
     }
 
+    /// What its configuration file says.
+    pub(crate) fn configuration(&self) -> String {
+        self.setup.toml()
+    }
+
+    /// Writes its configuration file anew; it reads it again at SIGHUP.
+    pub(crate) fn write_configuration(&self, toml: &str) {
+        self.setup.file("immutag.toml", toml);
+    }
+
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         self.process.signal(signal);

@@ -169,6 +169,18 @@ impl Setup {
         self.addresses
     }
 
+    /// The lines of an upstream that is asked with our own credentials.
+    pub(crate) fn own_credentials(&self, username: &str, password: &str) -> String {
+        let file = self.file("password", password);
+        let file = file.display();
+        format!("credentials = \"own\"\nusername = \"{username}\"\npassword-file = \"{file}\"\n")
+    }
+
+    /// The line of an upstream whose certificates are this authority's.
+    pub(crate) fn ca_file(&self, ca_pem: &str) -> String {
+        format!("ca-file = \"{}\"\n", self.file("ca.pem", ca_pem).display())
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> Immutag {

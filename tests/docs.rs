@@ -59,13 +59,13 @@ fn commands_in_documents_are_known_to_the_program() {
 fn tests_that_the_architecture_names_exist() {
     let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+){3,})`").unwrap();
     let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let test = Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)");
-    let test = test.unwrap();
+    let attributed = Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)");
+    let attributed = attributed.unwrap();
     let mut tests = BTreeSet::new();
     for folder in ["src", "tests"] {
         for source in files(&root().join(folder), "rs") {
             let source = fs::read_to_string(source).unwrap();
-            tests.extend(test.captures_iter(&source).map(|found| found[1].to_owned()));
+            tests.extend(attributed.captures_iter(&source).map(|found| found[1].to_owned()));
         }
     }
     let named: Vec<_> = name.captures_iter(&text).map(|found| found[1].to_owned()).collect();

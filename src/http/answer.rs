@@ -81,7 +81,10 @@ pub fn refuse(refusal: &Refusal, request_id: &str) -> Response<Body> {
         help: &refusal.help,
         request_id,
     };
-    let envelope = Envelope::new(code, format!("immutag: {}", refusal.message), detail);
+    // Clients print the message and nothing else: what to do next belongs into it, too.
+    let next = if refusal.help.is_empty() { "" } else { "; " };
+    let message = format!("immutag: {}{next}{}", refusal.message, refusal.help);
+    let envelope = Envelope::new(code, message, detail);
     let mut response = answer(status, Body::full(envelope.to_json()));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -1,6 +1,8 @@
 //! The pin is durable before the first byte that reveals it: seen from the kernel's side.
 //! `faults.md`, L-01.
 
+#![expect(clippy::unwrap_used, reason = "what is not there must fail the test")]
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 

@@ -5,7 +5,6 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use immutag::event::EventKind;
 use immutag::ledger::{FileLedger, LedgerStore, OpenOptions, Outcome};

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use super::common::{Mount, is_long, options, random, run};
 use super::crash::{Acknowledged, Pinner, check};

@@ -46,7 +46,11 @@ pub(super) async fn run(_args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn tell(screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    Story::begin(screen).await?.tell(screen).await
+    let mut story = Story::begin(screen).await?;
+    let told = story.tell(screen).await;
+    // Also after what differs: nothing is left behind.
+    let closed = story.stage.close().await;
+    told.and(closed)
 }
 
 /// Who is on stage.
@@ -83,17 +87,16 @@ impl Story {
         })
     }
 
-    async fn tell(mut self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    async fn tell(&mut self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         self.first_pulls(screen).await?;
         self.overwrite(screen).await?;
         self.show_ledger(screen, 1).await?;
         self.show_metrics(screen).await?;
         let next = self.stage.next_event();
         self.decide(screen).await?;
-        self = Self { stage: self.stage.restart().await?, ..self };
+        self.stage.restart().await?;
         self.after_the_restart(screen).await?;
         self.show_ledger(screen, next).await?;
-        self.stage.close().await?;
         screen.heading("All of it was checked against what happened.")?;
         Ok(())
     }

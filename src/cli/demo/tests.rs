@@ -39,6 +39,7 @@ async fn what_differs_from_the_claim_ends_the_demo() {
     story.first_pulls(screen).await.unwrap();
     let error = story.expect(screen, Reaction::Hold, &story.hostile, 0).await.unwrap_err();
     assert!(error.to_string().starts_with("hold gave sha256:"), "{error}");
+    story.stage.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -198,8 +198,10 @@ impl Registry {
         is_head: bool,
     ) -> Result<Response<Body>, Refusal> {
         let digest = parse_digest(text)?;
-        if self.tombstones.contains_key(&digest) {
-            return Err(Refusal::new(Reason::BlobUnknown, "a blocked tag has no blobs"));
+        if let Some(tombstone) = self.tombstones.get(&digest) {
+            // Clients that stop only here print this, if anything.
+            let words = format!("a blocked tag has no blobs; {}", tombstone.reason);
+            return Err(Refusal::new(Reason::BlobUnknown, words));
         }
         let range = request.headers().get(header::RANGE).and_then(|value| value.to_str().ok());
         let reply = self

@@ -70,9 +70,8 @@ impl Pull {
         rule: &Arc<Rule>,
         asked: &Asked,
     ) -> Result<(Arc<TagState>, Option<Refusal>), Refusal> {
-        self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
-            .await?;
         let state = self.edges.ledger.state(key).await?;
+        self.permit_covered(request, state.as_deref()).await?;
         let state = match state {
             Some(state) if state.pin.is_some() || state.recorded.is_some() => state,
             _ => return Ok((self.sight(target(request, key, rule)).await?, None)),
@@ -97,6 +96,25 @@ impl Pull {
                 let slow = "the upstream did not answer within 5 s";
                 Ok((state, Some(Refusal::new(Reason::UpstreamTimeout, slow))))
             }
+        }
+    }
+
+    /// Whether the upstream lets this client read the tag, or, where it has the tag no more, what
+    /// the tag is pinned to.
+    async fn permit_covered(
+        &self,
+        request: &ManifestRequest,
+        state: Option<&TagState>,
+    ) -> Result<(), Refusal> {
+        let ManifestRequest { upstream, repository, reference, asker, .. } = request;
+        let permitted = self.permit(upstream, repository, reference, asker).await;
+        let pin = state.and_then(|state| state.pin.as_ref());
+        match (permitted, pin) {
+            (Err(refusal), Some(pin)) if refusal.reason == Reason::ManifestUnknown => {
+                let pinned = ManifestReference::Digest(pin.content.digest);
+                self.permit(upstream, repository, &pinned, asker).await
+            }
+            (permitted, _) => permitted,
         }
     }
 

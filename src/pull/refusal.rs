@@ -195,13 +195,21 @@ impl Refusal {
 }
 
 impl From<LedgerError> for Refusal {
+    /// In words for clients: what the operating system said, and of which file, is in the log.
     fn from(error: LedgerError) -> Self {
+        let why = match error {
+            LedgerError::Closed => "it is closed",
+            LedgerError::Failed(_) => "it has failed and takes nothing more until a restart",
+            LedgerError::Full(_) => "there is no disk space for its next records",
+            LedgerError::Rebuilding => "its index is being rebuilt from its log",
+            LedgerError::Refused(why) => why,
+        };
         Self {
             help: "see the log of immutag and its /readyz".into(),
             retry_after: Some(RETRY_AFTER),
             ..Self::new(
                 Reason::LedgerUnavailable,
-                format!("the ledger cannot vouch for this tag: {error}"),
+                format!("the ledger cannot vouch for this tag: {why}"),
             )
         }
     }
@@ -243,5 +251,19 @@ mod tests {
     fn all_reasons_are_all_that_have_a_name() {
         let named = include_str!("refusal.rs").matches("\u{20}=> \"").count();
         assert_eq!(Reason::ALL.len(), named);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_does_not_read_which_file_of_the_ledger_is_damaged() {
+        let what = || "its log is damaged: /var/lib/immutag/ledger/log/1.seg".to_owned();
+        for error in [LedgerError::Failed(what()), LedgerError::Full(what())] {
+            let refusal = Refusal::from(error);
+            assert!(!refusal.message.contains('/'), "{}", refusal.message);
+        }
     }
 }

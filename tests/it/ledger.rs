@@ -199,3 +199,29 @@ fn two_processes_cannot_have_one_data_directory() {
     assert!(refused.stderr.contains("is in use by"), "{}", refused.stderr);
     assert!(refused.stderr.contains(&immutag.id().to_string()), "{}", refused.stderr);
 }
+
+#[test]
+fn a_revocation_refuses_at_once_and_lets_a_pull_that_runs_end() {
+    use crate::support::content::Blob;
+    use crate::support::fault::Fault;
+    use crate::support::gate::Gate;
+    let registry = ScriptedRegistry::start();
+    let blob = Blob::new(vec![7; 300_000]);
+    registry.put_blob("app", &blob.digest, blob.bytes.clone());
+    let gate = Gate::closed();
+    registry.fault("GET blobs/", Fault::HoldBody(100_000, gate.clone()));
+    let immutag = holding(&registry, "hold");
+    let url = immutag.direct(&format!("{REGISTRY}/app/blobs/{}", blob.digest));
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| Call::new("GET", &url).send());
+        gate.wait_for(1);
+        immutag.cli(&["ledger", "revoke", &blob.digest, "--reason", "hostile"]).ok();
+        let refused = Call::new("GET", &url).send();
+        assert_eq!(refused.status, 403, "{}", refused.text());
+        assert_eq!(refused.json()["errors"][0]["detail"]["reason"], "DIGEST_REVOKED");
+        gate.open();
+        let ended = running.join().unwrap();
+        assert!(ended.whole && ended.body == blob.bytes, "what ran before may end");
+    });
+    assert_eq!(Call::new("GET", &url).send().status, 403, "also from the cache");
+}

@@ -7,6 +7,7 @@ mod astray;
 mod attack;
 mod cli;
 mod content;
+mod durable;
 mod http;
 mod ledger;
 mod packaging;

@@ -86,11 +86,8 @@ fn a_header_of_an_unknown_algorithm_is_ignored_and_the_computed_digest_is_used()
 fn a_sha512_reference_is_verified_by_sha512() {
     let stage = Stage::new();
     let image = Image::new("512");
-    let hex: String = Sha512::digest(&image.manifest.blob.bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let digest = format!("sha512:{hex}");
+    let raw = Sha512::digest(&image.manifest.blob.bytes).into();
+    let digest = immutag::oci::Digest::sha512(raw).to_string();
     let wrong = format!("sha512:{}", "ab".repeat(64));
     let mut manifest = Manifest::new(OCI_MANIFEST, image.manifest.blob.bytes.clone());
     for name in [&digest, &wrong] {
@@ -192,8 +189,9 @@ fn names_that_are_none_are_refused_and_leave_no_trace() {
     }
     assert_eq!(stage.registry.connections(), 0);
     assert_eq!(files(&stage.immutag.data_dir().join("cache")), Vec::<String>::new());
-    let log = stage.immutag.log();
-    assert!(log.chars().all(|character| character == '\n' || !character.is_control()), "{log:?}");
-    assert!(!log.contains('\u{202e}'));
+    let told = stage.immutag.log();
+    let harmless = |character: char| character == '\n' || !character.is_control();
+    assert!(told.chars().all(harmless), "{told:?}");
+    assert!(!told.contains('\u{202e}'));
     stage.finish();
 }

@@ -76,7 +76,7 @@ fn schema1() -> Vec<Case> {
 
 fn broken_json() -> Vec<Case> {
     let good = image_with("1");
-    let good = std::str::from_utf8(&good.blob.bytes).unwrap();
+    let good = std::str::from_utf8(&good.blob.bytes).expect("it was text");
     let raw = |bytes: Vec<u8>| Manifest::new(OCI_MANIFEST, bytes);
     let utf16: Vec<u8> = good.encode_utf16().flat_map(u16::to_le_bytes).collect();
     let deep = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
@@ -149,7 +149,7 @@ fn assert_refused_and_pins_served(cases: &[Case]) {
 }
 
 fn number(count: usize) -> f64 {
-    f64::from(u32::try_from(count).unwrap())
+    f64::from(u32::try_from(count).expect("a few"))
 }
 
 #[test]

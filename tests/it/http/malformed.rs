@@ -81,7 +81,7 @@ fn targets_and_preambles_of_other_protocols_are_never_routed() {
         let text = exchange(address, format!("{request}{SMUGGLED}").as_bytes());
         match (statuses(&text).as_slice(), expected) {
             ([status], Some(expected)) => assert_eq!(*status, expected, "{request:?}: {text}"),
-            ([], None) | ([400 | 404 | 405 | 505], None) => {}
+            ([] | [400 | 404 | 405 | 505], None) => {}
             (answers, _) => panic!("{request:?}: {answers:?} {text}"),
         }
     }
@@ -184,8 +184,10 @@ fn a_refused_push_with_a_body_closes_the_connection() {
         let head = format!(
             "{method} /v2/{REGISTRY}/app/manifests/1 HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n"
         );
-        let text =
-            exchange(address, &[head.as_bytes(), &[b'x'; 100_000], SMUGGLED.as_bytes()].concat());
+        let text = exchange(
+            address,
+            &[head.as_bytes(), &vec![b'x'; 100_000], SMUGGLED.as_bytes()].concat(),
+        );
         assert_eq!(statuses(&text), [405], "{text}");
         assert!(text.to_lowercase().contains("connection: close\r\n"), "{text}");
         assert!(text.contains("\"UNSUPPORTED\""), "{text}");

@@ -157,6 +157,28 @@ fn a_user_whom_the_upstream_locked_out_is_locked_out_within_a_minute() {
 }
 
 #[test]
+fn a_pinned_tag_that_the_upstream_deleted_is_served_to_whom_it_was_readable() {
+    let stage = Stage::new();
+    let immutag = InProcess::start(stage.setup("hold"));
+    let url =
+        format!("http://{}/v2/{REGISTRY}/team/app/manifests/1.0.0", immutag.addresses().direct);
+    let pull = |who: &str| {
+        let call = Call::new("GET", &url).field("Accept", OCI_MANIFEST);
+        call.field("Authorization", who).send()
+    };
+    let (user1, user2) = (basic("user1", PASSWORD), basic("user2", "two"));
+    assert_eq!(pull(&user1).status, 200);
+    // A younger pin would go with its tag.
+    immutag.clock.advance(Duration::from_hours(73));
+    stage.registry.delete_tag("team/app", "1.0.0");
+    assert_eq!((pull(&user1).status, pull(&user2).status), (200, 401));
+    // And when its manifest is gone too, nobody can be told apart any more.
+    stage.registry.delete("team/app", stage.image.digest());
+    immutag.clock.advance(Duration::from_mins(1));
+    assert_eq!((pull(&user1).status, pull(&user2).status), (404, 401));
+}
+
+#[test]
 fn ping_asks_for_a_login_and_then_takes_any() {
     let stage = Stage::new();
     let immutag = stage.setup("hold").start();

@@ -125,7 +125,9 @@ fn a_blocked_tag_is_a_300_in_words_and_leads_to_no_blob() {
         assert!(says("is pinned to") && says(a.digest()) && says(b.digest()), "{}", head.reason);
         let tombstone = host.call("GET", &format!("manifests/{}", head.digest())).send();
         let config = tombstone.json()["config"]["digest"].as_str().expect("a config").to_owned();
-        assert_eq!(host.call("GET", &format!("blobs/{config}")).send().status, 404);
+        let blob = host.call("GET", &format!("blobs/{config}")).send();
+        assert_eq!(blob.status, 404);
+        assert!(blob.text().contains("is pinned to"), "{}", blob.text());
         // Somebody's own digest stays lawful.
         let pinned = host.call("GET", &format!("manifests/{}", a.digest())).send();
         assert_eq!(pinned.body, a.manifest.blob.bytes);

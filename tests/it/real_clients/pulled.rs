@@ -1,6 +1,7 @@
 //! Nothing moves: every client gets every image, by every way in.
 
-use super::stage::{Upstream, Way, is_set};
+use super::stage::{REGISTRY, REPOSITORY, Upstream, Way, is_set};
+use crate::support::clients::Home;
 
 fn every_client_pulls_by_every_way(upstream: &Upstream) {
     let image = upstream.push("1.0.0", "a");
@@ -20,6 +21,24 @@ fn every_client_pulls_by_every_way(upstream: &Upstream) {
     assert!(immutag.metric("immutag_cache_hits_total", "blob") >= 4.0);
     upstream.assert_only_immutag_came();
     immutag.assert_alive_and_clean();
+}
+
+#[test]
+fn a_client_that_goes_round_is_seen_at_the_registry() {
+    if !is_set() {
+        return;
+    }
+    let upstream = Upstream::plain();
+    upstream.push("1.0.0", "a");
+    let host = upstream.registry.host();
+    let reference = format!("{host}/{REPOSITORY}:1.0.0");
+    let immutag = upstream.immutag("hold", "1h");
+    immutag.manifest(REGISTRY, REPOSITORY, "1.0.0");
+    for client in [Home::skopeo_copy, Home::podman_pull] {
+        let before = upstream.strangers().len();
+        client(&Home::plain(&[host]), &reference).ok();
+        assert!(upstream.strangers().len() > before, "{}", upstream.registry.log());
+    }
 }
 
 #[test]

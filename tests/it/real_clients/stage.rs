@@ -152,11 +152,15 @@ impl Upstream {
     /// No client came to the registry but immutag.
     #[track_caller]
     pub(super) fn assert_only_immutag_came(&self) {
+        let strangers = self.strangers();
+        assert!(strangers.is_empty(), "somebody went round immutag: {strangers:#?}");
+    }
+
+    /// The lines of the registry's log that tell of other clients.
+    pub(super) fn strangers(&self) -> Vec<String> {
         let log = self.registry.log();
         assert!(log.contains("immutag/"), "the registry logs who asks: {log}");
-        let strangers =
-            log.lines().filter(|line| line.contains("skopeo/") || line.contains("containers/"));
-        let strangers: Vec<_> = strangers.collect();
-        assert!(strangers.is_empty(), "somebody went round immutag: {strangers:#?}");
+        let stranger = |line: &&str| line.contains("skopeo/") || line.contains("containers/");
+        log.lines().filter(stranger).map(str::to_owned).collect()
     }
 }

@@ -185,6 +185,11 @@ impl Immutag {
         refuse_to_start(&self.setup)
     }
 
+    /// What it has resident, in KiB.
+    pub(crate) fn resident_kib(&self) -> u64 {
+        resident_kib(self.id())
+    }
+
     /// After a fault: it lives, its memory is bounded, its descriptors are back where they were
     /// after the start, and no secret stands in the log or the metrics.
     #[track_caller]
@@ -198,7 +203,7 @@ impl Immutag {
         assert!(self.process.is_alive(), "it ended:\n{}", self.log());
         let live = get(&self.admin("/livez"));
         assert_eq!(live.status, 200, "{}", live.text());
-        let resident = resident_kib(self.id());
+        let resident = self.resident_kib();
         assert!(resident <= MAX_RESIDENT_KIB, "{resident} KiB are resident");
         let (id, allowed) = (self.id(), self.baseline_descriptors);
         let open = || peer_descriptors(id).0;

@@ -252,11 +252,6 @@ mod tests {
         let named = include_str!("refusal.rs").matches("\u{20}=> \"").count();
         assert_eq!(Reason::ALL.len(), named);
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
 
     #[test]
     fn a_client_does_not_read_which_file_of_the_ledger_is_damaged() {

@@ -157,8 +157,10 @@ struct Directory(PathBuf);
 impl Directory {
     fn make() -> anyhow::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let now = SystemClock::shared().wall_ms();
-        let path = std::env::temp_dir().join(format!("immutag-demo-{}-{now}", std::process::id()));
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (now, next) = (SystemClock::shared().wall_ms(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("immutag-demo-{}-{now}-{next}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         // One that is there already is somebody else's: that fails.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("making the directory {}", path.display()))?;

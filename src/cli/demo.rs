@@ -46,7 +46,11 @@ pub(super) async fn run(_args: DemoArgs) -> anyhow::Result<ExitCode> {
 }
 
 async fn tell(screen: &mut Screen<'_>) -> anyhow::Result<()> {
-    Story::begin(screen).await?.tell(screen).await
+    let mut story = Story::begin().await?;
+    let told = story.tell(screen).await;
+    // Also after what differs: nothing is left behind.
+    let closed = story.stage.close().await;
+    told.and(closed)
 }
 
 /// Who is on stage.
@@ -58,7 +62,7 @@ struct Story {
 }
 
 impl Story {
-    async fn begin(screen: &mut Screen<'_>) -> anyhow::Result<Self> {
+    async fn begin() -> anyhow::Result<Self> {
         let mut rules = Vec::new();
         // Hold needs no rule: the built-in ones hold full versions.
         for reaction in [Reaction::Record, Reaction::Alert, Reaction::Block] {
@@ -66,15 +70,6 @@ impl Story {
             rules.push(rule(&name, &repository(reaction), reaction)?);
         }
         let stage = Stage::open(&REGISTRY.parse()?, rules).await?;
-        screen.say(Ink::Heading, "immutag demo: somebody overwrites a tag")?;
-        let place = format!(
-            "A registry on {} and immutag before it (mirror on {}, direct on {}), all in this \
-             process, with a ledger in a temporary directory. Digests are cut to 12 digits.",
-            stage.registry.address,
-            stage.listener(ListenerKind::Mirror)?,
-            stage.listener(ListenerKind::Direct)?,
-        );
-        screen.note(Ink::Faint, 0, &place)?;
         Ok(Self {
             stage,
             released: Release::of("the scanner, as it was released"),
@@ -83,18 +78,31 @@ impl Story {
         })
     }
 
-    async fn tell(mut self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+    async fn tell(&mut self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+        self.introduce(screen)?;
         self.first_pulls(screen).await?;
         self.overwrite(screen).await?;
         self.show_ledger(screen, 1).await?;
         self.show_metrics(screen).await?;
         let next = self.stage.next_event();
         self.decide(screen).await?;
-        self = Self { stage: self.stage.restart().await?, ..self };
+        self.stage.restart().await?;
         self.after_the_restart(screen).await?;
         self.show_ledger(screen, next).await?;
-        self.stage.close().await?;
         screen.heading("All of it was checked against what happened.")?;
+        Ok(())
+    }
+
+    fn introduce(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
+        screen.say(Ink::Heading, "immutag demo: somebody overwrites a tag")?;
+        let place = format!(
+            "A registry on {} and immutag before it (mirror on {}, direct on {}), all in this \
+             process, with a ledger in a temporary directory. Digests are cut to 12 digits.",
+            self.stage.registry.address,
+            self.stage.listener(ListenerKind::Mirror)?,
+            self.stage.listener(ListenerKind::Direct)?,
+        );
+        screen.note(Ink::Faint, 0, &place)?;
         Ok(())
     }
 

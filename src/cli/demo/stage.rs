@@ -41,7 +41,8 @@ impl Clock for StoryClock {
 
 /// immutag before its registry.
 pub(super) struct Stage {
-    pub(super) app: App,
+    /// There is one but for the moment of a restart.
+    app: Option<App>,
     pub(super) registry: DemoRegistry,
     config: Config,
     clock: Arc<StoryClock>,
@@ -71,30 +72,40 @@ impl Stage {
         let clock =
             Arc::new(StoryClock { machine: SystemClock::shared(), ahead_ms: AtomicU64::new(0) });
         let app = App::start(&config, false, Arc::clone(&clock) as _).await?;
-        Ok(Self { app, registry, config, clock, directory })
+        Ok(Self { app: Some(app), registry, config, clock, directory })
+    }
+
+    /// immutag.
+    pub(super) fn app(&self) -> &App {
+        self.app.as_ref().expect("it runs but for the moment of a restart")
     }
 
     /// Stops immutag and starts it again on the same data directory.
-    pub(super) async fn restart(self) -> anyhow::Result<Self> {
-        let Self { app, registry, config, clock, directory } = self;
-        stop(app).await?;
-        let app = App::start(&config, false, Arc::clone(&clock) as _).await?;
-        Ok(Self { app, registry, config, clock, directory })
+    pub(super) async fn restart(&mut self) -> anyhow::Result<()> {
+        self.stop().await?;
+        self.app = Some(App::start(&self.config, false, Arc::clone(&self.clock) as _).await?);
+        Ok(())
     }
 
     /// Stops immutag and removes all that it wrote.
-    pub(super) async fn close(self) -> anyhow::Result<()> {
-        let Self { app, directory, .. } = self;
-        stop(app).await?;
-        let path = directory.0.clone();
-        drop(directory);
+    pub(super) async fn close(mut self) -> anyhow::Result<()> {
+        let stopped = self.stop().await;
+        let path = self.directory.0.clone();
+        drop(self);
+        stopped?;
         ensure!(!path.exists(), "{} could not be removed", path.display());
+        Ok(())
+    }
+
+    async fn stop(&mut self) -> anyhow::Result<()> {
+        let Some(app) = self.app.take() else { return Ok(()) };
+        ensure!(app.drain(PATIENCE).await, "immutag did not stop by itself");
         Ok(())
     }
 
     /// The sequence number that the ledger's next event gets.
     pub(super) fn next_event(&self) -> u64 {
-        self.app.ledger.status().sequence + 1
+        self.app().ledger.status().sequence + 1
     }
 
     /// Lets time pass for immutag.
@@ -105,7 +116,7 @@ impl Stage {
 
     /// Where a kind of client comes in.
     pub(super) fn listener(&self, kind: ListenerKind) -> anyhow::Result<SocketAddr> {
-        let mut listeners = self.app.addresses.listeners.iter();
+        let mut listeners = self.app().addresses.listeners.iter();
         let listener = listeners.find(|listener| listener.kind == kind);
         Ok(listener.context("both kinds of listener are on by default")?.address)
     }
@@ -118,18 +129,13 @@ impl Stage {
     ) -> anyhow::Result<()> {
         let begun = Instant::now();
         while begun.elapsed() < PATIENCE {
-            if self.app.ledger.state(key).await?.is_some_and(|state| is_so(&state)) {
+            if self.app().ledger.state(key).await?.is_some_and(|state| is_so(&state)) {
                 return Ok(());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         bail!("the ledger did not write down what happened to {key}")
     }
-}
-
-async fn stop(app: App) -> anyhow::Result<()> {
-    ensure!(app.drain(PATIENCE).await, "immutag did not stop by itself");
-    Ok(())
 }
 
 /// A rule for all tags of the repositories that `repository` matches.
@@ -151,8 +157,10 @@ struct Directory(PathBuf);
 impl Directory {
     fn make() -> anyhow::Result<Self> {
         use std::os::unix::fs::DirBuilderExt;
-        let now = SystemClock::shared().wall_ms();
-        let path = std::env::temp_dir().join(format!("immutag-demo-{}-{now}", std::process::id()));
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let (now, next) = (SystemClock::shared().wall_ms(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("immutag-demo-{}-{now}-{next}", std::process::id());
+        let path = std::env::temp_dir().join(name);
         // One that is there already is somebody else's: that fails.
         let made = std::fs::DirBuilder::new().mode(0o700).create(&path);
         made.with_context(|| format!("making the directory {}", path.display()))?;

@@ -31,7 +31,7 @@ impl Story {
         screen: &mut Screen<'_>,
         from: u64,
     ) -> anyhow::Result<()> {
-        let events = self.stage.app.ledger.events(from, 100).await?;
+        let events = self.stage.app().ledger.events(from, 100).await?;
         screen.heading(if from == 1 { "3. The ledger" } else { "6. The ledger, since then" })?;
         for event in &events {
             let ink = match event.kind {
@@ -55,7 +55,7 @@ impl Story {
 
     pub(super) async fn show_metrics(&self, screen: &mut Screen<'_>) -> anyhow::Result<()> {
         screen.heading("4. The metrics")?;
-        let answer = ask(self.stage.app.addresses.admin, Method::GET, "/metrics").await?;
+        let answer = ask(self.stage.app().addresses.admin, Method::GET, "/metrics").await?;
         let text = String::from_utf8(answer.body.to_vec())?;
         for expected in METRICS {
             let name = expected.rsplit_once(' ').map_or(expected, |(name, _)| name);
@@ -109,7 +109,7 @@ impl Story {
         let (command, options) = command(&request)?;
         screen.line(&[(Ink::Plain, "   $ "), (Ink::Heading, &command), (Ink::Plain, " \\")])?;
         screen.note(Ink::Heading, 7, &options)?;
-        let ledger = Arc::clone(&self.stage.app.ledger);
+        let ledger = Arc::clone(&self.stage.app().ledger);
         decide::execute(ledger, request, "you", to).await?;
         let Some(Reply::Decided(decided)) = from.recv().await else {
             bail!("a decision is answered by what it came to");

@@ -35,10 +35,11 @@ async fn the_demo_tells_what_happens_within_ten_seconds() {
 async fn what_differs_from_the_claim_ends_the_demo() {
     let mut text = Vec::new();
     let screen = &mut Screen::new(&mut text, false);
-    let story = Story::begin(screen).await.unwrap();
+    let story = Story::begin().await.unwrap();
     story.first_pulls(screen).await.unwrap();
     let error = story.expect(screen, Reaction::Hold, &story.hostile, 0).await.unwrap_err();
     assert!(error.to_string().starts_with("hold gave sha256:"), "{error}");
+    story.stage.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

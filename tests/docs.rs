@@ -59,7 +59,8 @@ fn commands_in_documents_are_known_to_the_program() {
 fn tests_that_the_architecture_names_exist() {
     let name = Regex::new(r"`([a-z0-9]+(?:_[a-z0-9]+){3,})`").unwrap();
     let text = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
-    let attributed = Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)");
+    let attributed =
+        Regex::new(r"#\[(?:tokio::)?test[^\]]*\]\s*(?:#\[[^\]]*\]\s*)*(?:async )?fn (\w+)");
     let attributed = attributed.unwrap();
     let mut tests = BTreeSet::new();
     for folder in ["src", "tests"] {

@@ -36,7 +36,7 @@ struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// The configuration file [default: $`IMMUTAG_CONFIG`, else immutag.toml if it is there]
+    /// The configuration file [default: $IMMUTAG_CONFIG, else immutag.toml if it is there]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Where ledger, held content and cache are

@@ -249,13 +249,8 @@ mod tests {
 
     #[test]
     fn all_reasons_are_all_that_have_a_name() {
-<<<<<<< HEAD
         let is_name = |line: &&str| line.trim().starts_with("Self::") && line.contains("=> \"");
         let named = include_str!("refusal.rs").lines().filter(is_name).count();
-=======
-        let name = regex::Regex::new("Self::\\w+ => \"[A-Z_]+\"").unwrap();
-        let named = name.find_iter(include_str!("refusal.rs")).count();
->>>>>>> demo
         assert_eq!(Reason::ALL.len(), named);
     }
 

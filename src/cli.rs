@@ -36,8 +36,11 @@ struct Cli {
 /// What every command takes.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Global {
-    /// The configuration file [default: $IMMUTAG_CONFIG, else immutag.toml if it is there]
+    /// The configuration file
     #[arg(long, global = true, value_name = "FILE")]
+    #[arg(
+        help = "The configuration file [default: $IMMUTAG_CONFIG, else immutag.toml if it is there]"
+    )]
     config: Option<PathBuf>,
     /// Where ledger, held content and cache are
     #[arg(long, global = true, value_name = "DIR")]

@@ -19,6 +19,7 @@ fn tags_of_referrers_move_without_alarm_and_lookalikes_do_not() {
         format!("sha256-{hex}.sig"),
         format!("sha256-{hex}.att"),
         format!("sha256-{hex}.sbom"),
+        format!("sha512-{hex}"),
     ] {
         for seed in ["one", "two", "three"] {
             let image = stage.registry.push_image("app", &tag, &format!("{tag}{seed}"));
@@ -33,7 +34,7 @@ fn tags_of_referrers_move_without_alarm_and_lookalikes_do_not() {
         "sha256-abc".to_owned(),
         format!("sha256-{hex}.other"),
         format!("sha256-{}", "AB".repeat(32)),
-        format!("sha512-{hex}.sig"),
+        format!("sha384-{hex}.sig"),
     ] {
         stage.pin(&tag);
         stage.registry.push_image("app", &tag, "moved");

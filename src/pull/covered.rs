@@ -80,12 +80,15 @@ impl Pull {
         if state.pin.is_none() {
             return Ok((self.sight(target(request, key, rule)).await?, None));
         }
+        // A plain "gone" sends a mirror's client to the registry: it must be true right now, or a
+        // tag that was pushed again meanwhile would reach the client past us.
+        let is_gone = self.is_gone(&state);
         let at_ms = asked.at_ms.load(Ordering::Relaxed);
-        if at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
+        if !is_gone && at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
             return Ok((state, None));
         }
         let target = target(request, key, rule);
-        if rule.reaction == Reaction::Hold {
+        if rule.reaction == Reaction::Hold && !is_gone {
             self.board_sight(target);
             return Ok((state, None));
         }
@@ -118,6 +121,12 @@ impl Pull {
         }
     }
 
+    /// Whether the upstream deleted the tag and its pin is too young to be held.
+    fn is_gone(&self, state: &TagState) -> bool {
+        let now_ms = self.edges.clock.wall_ms();
+        state.deleted_ms.is_some() && judge_gone(state, now_ms).1 == Serve::Refusal
+    }
+
     /// Whether the pin is served, with which warnings, or what stands against it.
     fn stand(
         &self,
@@ -132,7 +141,7 @@ impl Pull {
         {
             return Err(revoked_pin(key, pin));
         }
-        if state.deleted_ms.is_some() && judge_gone(state, now_ms).1 == Serve::Refusal {
+        if self.is_gone(state) {
             return Err(gone(key));
         }
         let mut warnings = Vec::new();

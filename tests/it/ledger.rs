@@ -140,6 +140,20 @@ fn a_deleted_tag_that_comes_back_with_other_content_is_a_conflict() {
 }
 
 #[test]
+fn a_tag_that_comes_back_after_a_deletion_reaches_no_client_past_the_pin() {
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    let immutag = holding(&registry, "hold");
+    let pull = || immutag.manifest(REGISTRY, "app", "1.0.0");
+    assert_eq!(pull().digest(), a.digest());
+    registry.delete_tag("app", "1.0.0");
+    eventually("the deletion is seen", || pull().status == 404);
+    registry.push_image("app", "1.0.0", "b");
+    // A 404 here would send the client to the registry, where the other content is by now.
+    assert_eq!(pull().digest(), a.digest());
+}
+
+#[test]
 fn a_rule_that_says_so_covers_latest_like_any_other_tag() {
     let registry = ScriptedRegistry::start();
     let a = registry.push_image("odd/latest", "latest", "a");

@@ -70,9 +70,10 @@ impl Pinner {
         Self { child, lines }
     }
 
-    /// Lets it pin until so many pins are acknowledged: a busy machine only takes longer.
-    pub(crate) fn run(&mut self, acknowledged: &mut Acknowledged, pins: u64) {
-        for _ in 0..pins {
+    /// Lets it pin until so many new tags are acknowledged: a busy machine only takes longer.
+    pub(crate) fn run(&mut self, acknowledged: &mut Acknowledged, tags: u64) {
+        let goal = acknowledged.len() as u64 + tags;
+        while (acknowledged.len() as u64) < goal {
             let Some(Ok(line)) = self.lines.next() else { break };
             note(&line, acknowledged);
         }
@@ -132,7 +133,7 @@ async fn no_acknowledged_pin_is_lost_by_a_kill() {
     let mut acknowledged = Acknowledged::new();
     for round in 0..if is_long() { 500 } else { 30 } {
         let mut pinner = Pinner::start(dir.path());
-        pinner.run(&mut acknowledged, random(150));
+        pinner.run(&mut acknowledged, random(20));
         pinner.kill(&mut acknowledged);
         // Every other start follows upon a kill without an orderly end between.
         if round % 2 == 1 {

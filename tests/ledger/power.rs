@@ -39,7 +39,7 @@ async fn no_acknowledged_pin_is_lost_by_a_power_cut() {
         let mounted = mount(&image, &at).expect("it could be mounted before");
         let data = at.join("data");
         let mut pinner = Pinner::start(&data);
-        pinner.run(&mut acknowledged, random(150));
+        pinner.run(&mut acknowledged, 20 + random(40));
         let how = if round % 3 == 2 { "1" } else { "2" };
         if run(&["python3", "-c", SHUT_DOWN, at.to_str().unwrap(), how]).is_none() {
             println!("SKIPPED: this kernel or machine cannot shut a file system down");

@@ -2,7 +2,7 @@
 
 mod ask;
 
-use std::io;
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -94,6 +94,14 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> anyhow::Result<Exit
     let place = Place::new(&config, false);
     // Without a ledger there is nothing to compare with but the digests that were given.
     let client = if place.exists() { Some(place.open().await?) } else { None };
+    if client.is_none() {
+        let dir = config.data_dir.display();
+        // Standard error is gone: the finding still says `no pin`.
+        let _ = writeln!(
+            io::stderr(),
+            "there is no ledger in {dir}: only given digests are compared (see --data-dir)"
+        );
+    }
     let mut printer = Printer::new(args.format);
     let mut findings = Vec::new();
     for reference in &args.references {

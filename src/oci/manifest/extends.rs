@@ -49,10 +49,30 @@ impl Taken {
         // An attestation for a platform would be run by clients that do not know the annotation.
         match self {
             Self::Pairs(pairs) if !added.is_attestation => normalised(platform)
-                .is_some_and(|pair| is_canonical(platform, &pair) && !pairs.contains(&pair)),
+                .is_some_and(|pair| is_canonical(platform, &pair) && !serve(pairs, &pair)),
             _ => false,
         }
     }
+}
+
+/// Whether a client of the platform `pair` finds a child among `pairs`: its own, or one that it
+/// takes where there is none of its own (containerd's `platforms.Only` and `platforms.Default`).
+/// A child added for `pair` would come before that.
+fn serve(pairs: &HashSet<Pair>, (os, architecture): &Pair) -> bool {
+    let lesser: &[&str] = match (&**os, &**architecture) {
+        (_, "amd64") => &["386"],
+        ("windows", "arm64") => &["amd64", "386", "arm"],
+        (_, "arm64") => &["arm"],
+        _ => &[],
+    };
+    // On macOS and FreeBSD containers of Linux run, too.
+    let systems = match &**os {
+        "linux" | "windows" => vec![&**os],
+        other => vec![other, "linux"],
+    };
+    pairs.iter().any(|(taken_os, taken)| {
+        systems.contains(&&**taken_os) && (taken == architecture || lesser.contains(&&**taken))
+    })
 }
 
 /// The pair as containerd's `platforms.Normalize` reads it; `None` where a client has to guess.

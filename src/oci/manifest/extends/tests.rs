@@ -152,3 +152,31 @@ fn only_an_index_of_the_same_type_extends_an_index() {
         assert!(!Manifest::parse(changed.as_bytes(), None).unwrap().extends(&pinned()), "{head}");
     }
 }
+
+#[test]
+fn a_platform_that_clients_prefer_to_a_pinned_one_does_not_extend() {
+    for (pinned, preferred) in [
+        ("linux/386", "linux/amd64"),
+        ("linux/i386", "linux/amd64"),
+        ("linux/arm", "linux/arm64"),
+        ("windows/amd64", "windows/arm64"),
+        ("linux/arm64", "darwin/arm64"),
+        ("linux/arm", "darwin/arm64"),
+        ("linux/amd64", "freebsd/amd64"),
+    ] {
+        let pinned = child('1', pinned);
+        let grown = index_of(&[pinned.clone(), child('2', preferred)]);
+        assert!(!grown.extends(&index_of(&[pinned])), "{preferred}");
+    }
+    for (pinned, other) in [
+        ("linux/amd64", "linux/386"),
+        ("linux/arm64", "linux/arm"),
+        ("windows/386", "linux/amd64"),
+        ("linux/amd64", "windows/amd64"),
+        ("linux/amd64", "darwin/arm64"),
+    ] {
+        let pinned = child('1', pinned);
+        let grown = index_of(&[pinned.clone(), child('2', other)]);
+        assert!(grown.extends(&index_of(&[pinned])), "{other}");
+    }
+}

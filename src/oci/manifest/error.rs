@@ -29,8 +29,8 @@ pub enum ManifestError {
     /// other.
     #[error("the manifest can be read as an index and as an image")]
     ContradictsKind,
-    /// More than [`ENTRY_LIMIT`] children or layers.
-    #[error("the manifest lists more than {ENTRY_LIMIT} children or layers")]
+    /// More than [`ENTRY_LIMIT`] children or layers, or keys in one object.
+    #[error("the manifest lists more than {ENTRY_LIMIT} children, layers or keys")]
     ExceedsEntries,
     /// More than [`MANIFEST_LIMIT`] bytes.
     #[error("the manifest is larger than {MANIFEST_LIMIT} bytes")]

@@ -351,7 +351,7 @@ fn hostile_bodies_are_refused_for_what_they_are() {
         (body(&format!(r#""layers":[{}]"#, elements("0", 1_000_000))), "TOO_MANY_ENTRIES"),
         (body(&format!(r#""x":[{}]"#, elements("0", 1_000_000))), "MISSING_FIELD"),
         (body(&format!(r#""x":[{}]"#, elements("{}", 1_000_000))), "MISSING_FIELD"),
-        (body(&format!(r#""x":{{{}}}"#, keys.join(","))), "MISSING_FIELD"),
+        (body(&format!(r#""x":{{{}}}"#, keys.join(","))), "TOO_MANY_ENTRIES"),
         (body(&format!(r#""x":{}"#, "9".repeat(4_000_000))), "INVALID_JSON"),
         (body(&format!(r#""x":0.{}"#, "9".repeat(4_000_000))), "MISSING_FIELD"),
         (body(&format!(r#""{}":0"#, "\\u0041".repeat(600_000))), "MISSING_FIELD"),

@@ -192,6 +192,9 @@ impl<'de> Visitor<'de> for Value<'_, 'de> {
             if is_repeated(&key, &state.keys[first..], &mut seen) {
                 return Err(state.refuse(ManifestError::RepeatsKey { key: quote(&key.0) }));
             }
+            if state.keys.len() - first >= ENTRY_LIMIT {
+                return Err(state.refuse(ManifestError::ExceedsEntries));
+            }
             if level == Level::Top {
                 note(&mut state.present, &key.0);
             }

@@ -80,8 +80,7 @@ impl Pull {
         if state.pin.is_none() {
             return Ok((self.sight(target(request, key, rule)).await?, None));
         }
-        // A plain "gone" sends a mirror's client to the registry: it must be true right now, or a
-        // tag that was pushed again meanwhile would reach the client past us.
+        // "Gone" must be true right now: the upstream may have the tag again.
         let is_gone = self.is_gone(&state);
         let at_ms = asked.at_ms.load(Ordering::Relaxed);
         if !is_gone && at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
@@ -119,12 +118,6 @@ impl Pull {
             }
             (permitted, _) => permitted,
         }
-    }
-
-    /// Whether the upstream deleted the tag and its pin is too young to be held.
-    fn is_gone(&self, state: &TagState) -> bool {
-        let now_ms = self.edges.clock.wall_ms();
-        state.deleted_ms.is_some() && judge_gone(state, now_ms).1 == Serve::Refusal
     }
 
     /// Whether the pin is served, with which warnings, or what stands against it.

@@ -64,9 +64,8 @@ impl Tombstone {
 /// A digest that no content has: the complement of the text's. Whoever knew bytes for it could push
 /// them to the real registry, and a client that got them there would take the tombstone for whole.
 fn nobodys(text: &str) -> Digest {
-    let mut digest: [u8; 32] = Sha256::digest(text).into();
-    digest.iter_mut().for_each(|byte| *byte = !*byte);
-    Digest::sha256(digest)
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    Digest::sha256(digest.map(|byte| !byte))
 }
 
 /// What a person reads: printable ASCII on one line, at most 800 characters.

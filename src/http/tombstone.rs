@@ -5,6 +5,7 @@
 //! happened. It rests on what clients do, on no specification; one test per client holds it.
 
 use serde::Serialize;
+use sha2::{Digest as _, Sha256};
 
 use crate::oci::{ComputedDigest, Digest, ManifestKind};
 use crate::pull::Refusal;
@@ -43,7 +44,7 @@ impl Tombstone {
     /// The tombstone of a refusal: a pure function of tag, pin, observation and reason.
     pub fn of(refusal: &Refusal) -> Self {
         let reason = text(refusal);
-        let blob = ComputedDigest::of(format!("tombstone of {reason}").as_bytes(), None).digest();
+        let blob = nobodys(&format!("tombstone of {reason}"));
         let manifest = Manifest {
             schema_version: 2,
             media_type: ManifestKind::OciManifest.as_str(),
@@ -58,6 +59,13 @@ impl Tombstone {
         let digest = ComputedDigest::of(&bytes, None).digest();
         Self { bytes: bytes.into(), digest, blob, reason }
     }
+}
+
+/// A digest that no content has: the complement of the text's. Whoever knew bytes for it could push
+/// them to the real registry, and a client that got them there would take the tombstone for whole.
+fn nobodys(text: &str) -> Digest {
+    let digest: [u8; 32] = Sha256::digest(text).into();
+    Digest::sha256(digest.map(|byte| !byte))
 }
 
 /// What a person reads: printable ASCII on one line, at most 800 characters.
@@ -77,6 +85,16 @@ mod tests {
     use super::*;
     use crate::oci::Manifest;
     use crate::pull::Reason;
+
+    #[test]
+    fn nobody_who_knows_a_tombstones_text_can_push_its_blob() {
+        let refusal = Refusal::new(Reason::DigestChanged, "x:1 moved");
+        let Tombstone { blob, reason, bytes, .. } = Tombstone::of(&refusal);
+        let guesses = [format!("tombstone of {reason}").into(), reason.into(), bytes];
+        for guess in guesses {
+            assert!(!ComputedDigest::of(&guess, None).supports(&blob), "{guess:?}");
+        }
+    }
 
     #[test]
     fn a_tombstone_is_an_oci_manifest_that_says_what_happened() {

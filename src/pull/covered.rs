@@ -57,9 +57,9 @@ impl Pull {
         let pin = state.pin.as_ref().ok_or_else(|| unpinned(&key))?;
         let manifest = self.pinned(&request, &key, pin, &asked).await;
         let manifest = manifest.map_err(|refusal| refusal.of(&key))?;
-        let mut reply = self.represent(&request, manifest).await?;
-        reply.warnings = warnings;
-        Ok(reply)
+        let reply = self.represent(&request, &key, manifest).await;
+        let reply = reply.map_err(|refusal| refusal.of(&key))?;
+        Ok(ManifestReply { warnings, ..reply })
     }
 
     /// The tag's state after whatever has to be asked first, and what went wrong while asking.
@@ -85,7 +85,8 @@ impl Pull {
             return Ok((state, None));
         }
         let target = target(request, key, rule);
-        if rule.reaction == Reaction::Hold {
+        // What would be refused is asked for first: the upstream may have it again.
+        if rule.reaction == Reaction::Hold && !self.is_gone(&state) {
             self.board_sight(target);
             return Ok((state, None));
         }
@@ -132,8 +133,8 @@ impl Pull {
         {
             return Err(revoked_pin(key, pin));
         }
-        if state.deleted_ms.is_some() && judge_gone(state, now_ms).1 == Serve::Refusal {
-            return Err(gone(key));
+        if self.is_gone(state) {
+            return Err(gone(key, state));
         }
         let mut warnings = Vec::new();
         if let (Some(pin), Some(open)) = (&state.pin, &state.conflict) {
@@ -156,6 +157,12 @@ impl Pull {
             warnings.push(format!("immutag: the recorded manifest, unverified now: {why}"));
         }
         Ok(warnings)
+    }
+
+    /// Whether the upstream deleted the tag while its pin was young.
+    fn is_gone(&self, state: &TagState) -> bool {
+        state.deleted_ms.is_some()
+            && judge_gone(state, self.edges.clock.wall_ms()).1 == Serve::Refusal
     }
 
     /// The pinned bytes: from memory, from the ledger, from the store, else by the pinned digest
@@ -207,21 +214,10 @@ impl Pull {
     ) -> Result<StoredManifest, Refusal> {
         let digest = pin.content.digest;
         let fetched = self.fetch_by_digest(request, digest).await;
-        let manifest = fetched.map_err(|refusal| Refusal {
-            pinned: Some(digest),
-            help: format!(
-                "to follow the upstream instead: immutag ledger approve {key} --digest …; \
-                 to start anew: immutag ledger forget {key}"
-            ),
-            retry_after: refusal.retry_after,
-            ..Refusal::new(
-                Reason::PinnedContentGone,
-                format!("the pinned manifest {digest} is not held here: {}", refusal.message),
-            )
-        })?;
+        let manifest = fetched.map_err(|refusal| not_held(key, digest, &refusal))?;
         // What was recorded became the pin by its digest alone, if its bytes were not at hand.
         let parsed = Manifest::parse(&manifest.bytes, Some(&pin.content.media_type));
-        parsed.map_err(|error| Refusal::invalid(error.reason(), error.to_string()))?;
+        parsed.map_err(|error| not_held(key, digest, &Refusal::unreadable(&error)))?;
         Ok(StoredManifest { content: pin.content.clone(), bytes: manifest.bytes })
     }
 
@@ -230,24 +226,28 @@ impl Pull {
     async fn represent(
         self: &Arc<Self>,
         request: &ManifestRequest,
+        key: &PinKey,
         manifest: StoredManifest,
     ) -> Result<ManifestReply, Refusal> {
+        let pinned = manifest.content.digest;
         let kind = manifest.content.media_type.manifest_kind();
         if kind.is_none_or(|kind| request.accept.takes(kind)) {
             return Ok(manifest.into());
         }
         let index = Manifest::parse(&manifest.bytes, Some(&manifest.content.media_type))
-            .map_err(|error| Refusal::invalid(error.reason(), error.to_string()))?;
-        let child = index.child("linux", "amd64").ok_or_else(|| {
-            Refusal::new(
-                Reason::ManifestUnknown,
+            .map_err(|error| not_held(key, pinned, &Refusal::unreadable(&error)))?;
+        let child = index.child("linux", "amd64").ok_or_else(|| Refusal {
+            pinned: Some(pinned),
+            ..Refusal::new(
+                Reason::PinnedContentGone,
                 "the tag is an index without linux/amd64, and the request accepts no index",
             )
         })?;
         if self.edges.ledger.is_revoked(&child.digest) {
             return Err(Refusal::revoked(child.digest));
         }
-        let manifest = self.fetch_by_digest(request, child.digest).await?;
+        let fetched = self.fetch_by_digest(request, child.digest).await;
+        let manifest = fetched.map_err(|refusal| not_held(key, child.digest, &refusal))?;
         let mut reply = ManifestReply::from(manifest);
         reply.digest = Some(child.digest);
         Ok(reply)
@@ -295,11 +295,33 @@ fn revoked_pin(key: &PinKey, pin: &Pin) -> Refusal {
     }
 }
 
-fn gone(key: &PinKey) -> Refusal {
-    Refusal::new(
-        Reason::ManifestUnknown,
-        format!("the upstream deleted {key} within 72 h of its first sight"),
-    )
+/// In the block's form on a mirror: a plain 404 sends clients to the real registry, where by then
+/// there may be something else.
+fn gone(key: &PinKey, state: &TagState) -> Refusal {
+    Refusal {
+        pinned: state.pin.as_ref().map(|pin| pin.content.digest),
+        ..Refusal::new(
+            Reason::PinnedContentGone,
+            format!("the upstream deleted {key} within 72 h of its first sight"),
+        )
+        .of(key)
+    }
+}
+
+/// `digest`, the pin or a child of it, is not to be had.
+fn not_held(key: &PinKey, digest: Digest, trouble: &Refusal) -> Refusal {
+    Refusal {
+        pinned: Some(digest),
+        help: format!(
+            "to follow the upstream instead: immutag ledger approve {key} --digest …; \
+             to start anew: immutag ledger forget {key}"
+        ),
+        retry_after: trouble.retry_after,
+        ..Refusal::new(
+            Reason::PinnedContentGone,
+            format!("the pinned manifest {digest} is not held here: {}", trouble.message),
+        )
+    }
 }
 
 fn changed(key: &PinKey, pin: &Pin, observed: Digest) -> Refusal {

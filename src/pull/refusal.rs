@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::ledger::{LedgerError, RETRY_AFTER};
-use crate::oci::Digest;
+use crate::oci::{Digest, ManifestError};
 use crate::pin::PinKey;
 use crate::upstream::UpstreamError;
 
@@ -182,6 +182,11 @@ impl Refusal {
     /// The upstream's answer broke the rule named `sub_reason`.
     pub fn invalid(sub_reason: &'static str, message: impl Into<String>) -> Self {
         Self { sub_reason: Some(sub_reason), ..Self::new(Reason::UpstreamInvalid, message) }
+    }
+
+    /// The upstream's manifest is none that a covered tag may stand for.
+    pub fn unreadable(error: &ManifestError) -> Self {
+        Self::invalid(error.reason(), error.to_string())
     }
 
     /// A digest that a person denied.

@@ -155,7 +155,7 @@ impl Pull {
         let manifest = match parsed {
             Ok(manifest) => manifest,
             Err(error) => {
-                let refusal = Refusal::invalid(error.reason(), error.to_string());
+                let refusal = Refusal::unreadable(&error);
                 self.write_invalid(target, &state, &refusal).await;
                 return Err(refusal);
             }

@@ -6,6 +6,7 @@
 mod astray;
 mod attack;
 mod cli;
+mod closed;
 mod content;
 mod durable;
 mod http;

@@ -51,16 +51,6 @@ fn a_client_gets_the_pinned_index_or_the_child_that_it_names_and_no_second_pin()
 }
 
 #[test]
-fn an_index_without_linux_amd64_is_unknown_to_a_client_that_takes_none() {
-    let stage = Stage::new();
-    let index = stage.registry.push_index("app", "arm", "arm", &["arm64"]);
-    let answer = asking(&stage, "GET", "arm", &[DOCKER_MANIFEST]);
-    stage.assert_refused(&answer, 404, "MANIFEST_UNKNOWN", "MANIFEST_UNKNOWN");
-    assert_eq!(asking(&stage, "GET", "arm", &[]).digest(), index.digest());
-    stage.finish();
-}
-
-#[test]
 fn a_registry_that_down_converts_makes_no_second_pin_and_no_alarm() {
     let stage = Stage::new();
     for tag in ["block-quay", "rec-quay"] {

@@ -83,7 +83,8 @@ const fn judgement(verdict: Verdict, event: Option<EventKind>, serve: Serve) -> 
 /// Judges one observation of a covered tag, at `now_ms` milliseconds since the Unix epoch.
 pub fn judge(rule: &Rule, state: &TagState, sight: &Sight<'_>, now_ms: u64) -> Judgement {
     let digest = sight.content.digest;
-    let Some(pin) = state.standing() else {
+    // What was only recorded is a pin by then, or is nothing that a covered tag may stand for.
+    let Some(pin) = &state.pin else {
         return if sight.is_revoked || state.rejected.contains(&digest) {
             judgement(Verdict::Conflict, None, Serve::Refusal)
         } else {

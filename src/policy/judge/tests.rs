@@ -308,5 +308,6 @@ fn under_record_what_was_last_served_stands_for_the_tag() {
     tag.write(EventKind::Observed, Some(&b));
     assert!(tag.state.pin.is_none());
     assert_eq!(tag.state.standing().unwrap().content, b.content);
-    assert_eq!(tag.sees(&b).0, Verdict::Match);
+    // Unless the flow made it the pin: then it may be none.
+    assert_eq!(tag.sees(&a).0, Verdict::Pin);
 }

@@ -25,7 +25,7 @@ pub(super) struct Asked {
     pub(super) got_ms: AtomicU64,
     /// Repeats of the open conflict that are not written down yet.
     pub(super) repeats: AtomicU64,
-    /// The sequence of the pin whose content was linked and marked as kept.
+    /// The sequence of the pin whose content was read, linked and marked as kept.
     pub(super) linked: AtomicU64,
 }
 
@@ -186,8 +186,12 @@ impl Pull {
             }
             None => self.fetch_pinned(request, key, pin).await?,
         };
-        if asked.linked.swap(pin.sequence, Ordering::Relaxed) != pin.sequence {
+        if asked.linked.load(Ordering::Relaxed) != pin.sequence {
+            // What was recorded became the pin by its digest alone, if its bytes were not at hand.
+            let parsed = Manifest::parse(&manifest.bytes, Some(&pin.content.media_type));
+            parsed.map_err(|error| not_held(key, digest, &Refusal::unreadable(&error)))?;
             self.keep_pinned(key, &manifest);
+            asked.linked.store(pin.sequence, Ordering::Relaxed);
         }
         Ok(manifest)
     }
@@ -215,9 +219,6 @@ impl Pull {
         let digest = pin.content.digest;
         let fetched = self.fetch_by_digest(request, digest).await;
         let manifest = fetched.map_err(|refusal| not_held(key, digest, &refusal))?;
-        // What was recorded became the pin by its digest alone, if its bytes were not at hand.
-        let parsed = Manifest::parse(&manifest.bytes, Some(&pin.content.media_type));
-        parsed.map_err(|error| not_held(key, digest, &Refusal::unreadable(&error)))?;
         Ok(StoredManifest { content: pin.content.clone(), bytes: manifest.bytes })
     }
 
@@ -313,7 +314,7 @@ fn not_held(key: &PinKey, digest: Digest, trouble: &Refusal) -> Refusal {
     Refusal {
         pinned: Some(digest),
         help: format!(
-            "to follow the upstream instead: immutag ledger approve {key} --digest …; \
+            "to follow the upstream instead: immutag ledger approve {key} --digest D; \
              to start anew: immutag ledger forget {key}"
         ),
         retry_after: trouble.retry_after,

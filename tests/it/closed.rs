@@ -1,6 +1,6 @@
 //! What keeps clients of a mirror closed: no refusal of a pinned tag sends them to the registry.
 
-use crate::support::content::{Index, Manifest, OCI_MANIFEST};
+use crate::support::content::{Image, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::support::http::{Answer, Call};
 use crate::support::immutag::Immutag;
 use crate::support::registry::ScriptedRegistry;
@@ -115,7 +115,23 @@ fn a_pin_whose_bytes_turn_out_to_be_ambiguous_closes_the_tag() {
         registry.delete("app", manifest.digest());
         registry.push_image("app", "1.0.0", "b");
     });
-    assert_closed(&immutag, OCI_MANIFEST, manifest.digest());
+    assert_closed(&immutag, OCI_INDEX, manifest.digest());
     registry.put_manifest("app", &manifest);
-    assert_closed(&immutag, OCI_MANIFEST, manifest.digest());
+    assert_closed(&immutag, OCI_INDEX, manifest.digest());
+    // By its digest it is to be had as it is, and nothing that this leaves here opens the tag.
+    assert_eq!(immutag.manifest(REGISTRY, "app", manifest.digest()).body, manifest.blob.bytes);
+    assert_closed(&immutag, OCI_INDEX, manifest.digest());
+}
+
+#[test]
+fn what_was_recorded_and_may_not_be_pinned_is_no_pin_to_judge_by() {
+    let registry = ScriptedRegistry::start();
+    let b = Image::new("b");
+    let immutag = turned(&registry, &ambiguous(), || {
+        registry.put_image("app", &b);
+        registry.retag("app", "1.0.0", b.digest());
+    });
+    let pinned = immutag.manifest(REGISTRY, "app", "1.0.0");
+    assert_eq!((pinned.status, pinned.digest()), (200, b.digest()), "{}", pinned.text());
+    assert!(immutag.metric("immutag_conflicts_total", "").abs() < f64::EPSILON);
 }

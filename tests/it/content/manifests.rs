@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::Stage;
+use super::{REGISTRY, Stage};
 use crate::support::content::{DOCKER_MANIFEST, Image, Manifest, OCI_INDEX, OCI_MANIFEST, sha256};
 use crate::support::fault::Fault;
 
@@ -238,7 +238,7 @@ fn nested_indexes_are_served_and_not_descended() {
     let outer = outer.unwrap();
     stage.put("nested", &outer);
     assert_eq!(stage.mirror("nested").body, outer.blob.bytes);
-    let url = stage.blob_url("x").replace("blobs/x", "manifests/nested");
+    let url = stage.immutag.direct(&format!("{REGISTRY}/app/manifests/nested"));
     let image_only = crate::support::http::Call::new("GET", &url).field("accept", OCI_MANIFEST);
     assert_eq!(image_only.send().status, 404);
     assert_eq!(stage.registry.count("GET manifests/"), 1);

@@ -82,8 +82,8 @@ struct Memory {
     claims: moka::sync::Cache<(Arc<str>, Digest), PinKey>,
     /// Tags whose invalid answers were written down within the hour.
     invalid: moka::sync::Cache<PinKey, ()>,
-    /// Content that pins need, by repository.
-    kept: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Content that pins need, by repository, and what they call it.
+    kept: moka::sync::Cache<(Arc<str>, Digest), crate::oci::MediaType>,
     /// Content that is held, with its link, by repository.
     held: moka::sync::Cache<(Arc<str>, Digest), ()>,
     /// When an upstream accepted credentials for a repository, by the monotonic clock.

@@ -40,7 +40,9 @@ impl Pull {
     ) -> Result<StoredManifest, Refusal> {
         let registry = &request.upstream.name;
         let link = self.edges.links.find(registry, &request.repository, &digest);
-        if let Some(media_type) = link.and_then(|link| link.media_type)
+        let claimed = link.and_then(|link| link.media_type);
+        let named = |claimed| self.media_type_of(registry, &request.repository, digest, claimed);
+        if let Some(media_type) = claimed.map(named)
             && let Some(manifest) = self.load_by_digest(&digest, media_type).await
         {
             self.edges.metrics.cache_hits.with_label_values(&["manifest"]).inc();
@@ -74,16 +76,19 @@ impl Pull {
             let words = format!("the upstream has no manifest {digest} in this repository");
             Refusal::new(Reason::ManifestUnknown, words)
         })?;
-        let manifest = fetched.manifest;
-        let media_type = manifest.content.media_type.clone();
+        let mut manifest = fetched.manifest;
+        let Question { upstream, repository, .. } = &question;
+        let claimed = manifest.content.media_type;
+        let media_type = self.media_type_of(&upstream.name, repository, digest, claimed);
+        manifest.content.media_type = media_type.clone();
         let (store, bytes) = (Arc::clone(&self.edges.store), manifest.bytes.clone());
         let stored = tokio::task::spawn_blocking(move || store.put(&digest, &bytes)).await;
         if let Ok(Err(error)) = stored {
             tracing::warn!(%digest, %error, "a manifest was not cached");
         }
-        self.link(&question.upstream.name, &question.repository, &digest, Some(media_type));
+        self.link(&upstream.name, repository, &digest, Some(media_type));
         self.memory.manifests.insert(digest, manifest.clone());
-        self.keep_manifest(&question.upstream.name, &question.repository, &manifest);
+        self.keep_manifest(&upstream.name, repository, &manifest);
         Ok(manifest)
     }
 

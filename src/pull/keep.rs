@@ -26,10 +26,10 @@ impl Pull {
     /// cache with its links was deleted.
     pub(super) fn keep_pinned(self: &Arc<Self>, key: &PinKey, manifest: &StoredManifest) {
         let digest = manifest.content.digest;
-        let media_type = Some(manifest.content.media_type.clone());
-        self.link(&key.registry, &key.repository, &digest, media_type);
+        let media_type = manifest.content.media_type.clone();
+        self.link(&key.registry, &key.repository, &digest, Some(media_type.clone()));
         let at = place(&key.registry, &key.repository);
-        self.memory.kept.insert((Arc::clone(&at), digest), ());
+        self.memory.kept.insert((Arc::clone(&at), digest), media_type);
         self.keep_named(&at, manifest);
     }
 
@@ -52,8 +52,21 @@ impl Pull {
         let media_type = &manifest.content.media_type;
         let Ok(parsed) = Manifest::parse(&manifest.bytes, Some(media_type)) else { return };
         for descriptor in parsed.digests() {
-            self.memory.kept.insert((Arc::clone(at), descriptor.digest), ());
+            let media_type = descriptor.media_type.clone();
+            self.memory.kept.insert((Arc::clone(at), descriptor.digest), media_type);
         }
+    }
+
+    /// What a manifest is called: by a pin that needs it, else as the upstream claims. Clients that
+    /// cannot read it by the name that they get go to the real registry, tag and all.
+    pub(super) fn media_type_of(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: Digest,
+        claimed: MediaType,
+    ) -> MediaType {
+        self.memory.kept.get(&(place(registry, repository), digest)).unwrap_or(claimed)
     }
 
     /// Whether a pin of this repository needs this content, and it is not held for it yet: bytes

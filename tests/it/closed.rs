@@ -1,6 +1,7 @@
 //! What keeps clients of a mirror closed: no refusal of a pinned tag sends them to the registry.
 
 use crate::support::content::{Image, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
+use crate::support::fault::Fault;
 use crate::support::http::{Answer, Call};
 use crate::support::immutag::Immutag;
 use crate::support::registry::ScriptedRegistry;
@@ -134,4 +135,24 @@ fn what_was_recorded_and_may_not_be_pinned_is_no_pin_to_judge_by() {
     let pinned = immutag.manifest(REGISTRY, "app", "1.0.0");
     assert_eq!((pinned.status, pinned.digest()), (200, b.digest()), "{}", pinned.text());
     assert!(immutag.metric("immutag_conflicts_total", "").abs() < f64::EPSILON);
+}
+
+#[test]
+fn what_the_upstream_calls_a_pins_content_elsewhere_changes_nothing() {
+    let registry = ScriptedRegistry::start();
+    let index = registry.push_index("app", "1.0.0", "a", &["amd64"]);
+    let rules = "[[rule]]\ntag = { glob = \"1.*\" }\non-conflict = \"hold\"\n\
+                 [[rule]]\non-conflict = \"record\"\n";
+    let immutag = Setup::new().upstream(REGISTRY, &registry.url()).rules(rules).start();
+    assert_eq!(immutag.manifest(REGISTRY, "app", "1.0.0").digest(), index.digest());
+    registry.fault("GET manifests/", Fault::field("Content-Type", "text/plain"));
+    for (digest, media_type) in
+        [(index.digest(), OCI_INDEX), (index.images[0].digest(), OCI_MANIFEST)]
+    {
+        registry.retag("app", "elsewhere", digest);
+        let recorded = immutag.manifest(REGISTRY, "app", "elsewhere");
+        assert_eq!(recorded.field("content-type"), Some("text/plain"), "as the upstream says");
+        let pinned = immutag.manifest(REGISTRY, "app", digest);
+        assert_eq!((pinned.digest(), pinned.field("content-type")), (digest, Some(media_type)));
+    }
 }

@@ -19,10 +19,12 @@ mod sight;
 mod writing;
 
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use futures_util::FutureExt as _;
 
 pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
 pub use listing::{ListReply, ListRequest};
@@ -197,7 +199,12 @@ impl Pull {
         };
         drop(settings);
         match covering {
-            Some(rule) => self.covered(request, key, rule).await,
+            Some(rule) => {
+                // A connection that breaks off sends a client to the real registry.
+                let covered = self.covered(request, key.clone(), rule);
+                let caught = AssertUnwindSafe(covered).catch_unwind().await;
+                caught.unwrap_or_else(|_| Err(crashed(&key)))
+            }
             None => self.recorded(request, key).await,
         }
     }
@@ -232,6 +239,11 @@ impl Memory {
     }
 }
 
+fn crashed(key: &PinKey) -> Refusal {
+    tracing::error!(%key, "immutag's own code panicked; the tag is refused");
+    Refusal::new(Reason::Overloaded, "immutag failed at this tag; see its log").of(key)
+}
+
 /// Whose credentials something was got with; `None`: nobody's, or the operator's own.
 type Holder = Option<CredentialKey>;
 
@@ -239,3 +251,6 @@ type Holder = Option<CredentialKey>;
 fn place(registry: &crate::oci::Registry, repository: &Repository) -> Arc<str> {
     format!("{registry}/{repository}").into()
 }
+
+#[cfg(test)]
+mod tests;

@@ -85,7 +85,7 @@ pub fn route(kind: ListenerKind, path: &str, query: Option<&str>) -> Result<Rout
     let by_ns = ns.is_some();
     let registry = outer.or(inner).or(ns);
     if registry.is_none() && kind == ListenerKind::Direct {
-        return Err(RouteError::UnknownRegistry(first(path).to_owned()));
+        return Err(unknown(first(path)));
     }
     Ok(Route::Resource { registry, repository: repository.to_owned(), resource, by_ns, query })
 }
@@ -115,7 +115,7 @@ fn split_ns(query: &str) -> Result<(Option<Registry>, String), RouteError> {
             let name = pair.split_once('=').map_or("", |(_, name)| name);
             Some(registry(&name.replace("%3A", ":").replace("%3a", ":"))?)
         }
-        [..] => return Err(RouteError::UnknownRegistry(names.join("&"))),
+        [..] => return Err(unknown(&names.join("&"))),
     };
     Ok((ns, rest.join("&")))
 }
@@ -125,8 +125,12 @@ fn is_ns(pair: &str) -> bool {
 }
 
 fn registry(name: &str) -> Result<Registry, RouteError> {
-    let bounded = || name.chars().take(80).collect();
-    name.parse().map_err(|_| RouteError::UnknownRegistry(bounded()))
+    name.parse().map_err(|_| unknown(name))
+}
+
+/// As much of the name as can be told and remembered: it may be as long as a request's target.
+fn unknown(name: &str) -> RouteError {
+    RouteError::UnknownRegistry(name.chars().take(80).collect())
 }
 
 /// Docker's rule for telling a registry from the first part of a repository.
@@ -270,6 +274,23 @@ mod tests {
         for ns in ["ns=", "ns", "ns=docker.io&ns=evil.com", "ns=docker.io.", "ns=a/b", "ns=%00"] {
             let routed = route(ListenerKind::Mirror, "/v2/a/manifests/1", Some(ns));
             assert!(matches!(routed, Err(RouteError::UnknownRegistry(_))), "{ns}: {routed:?}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_registrys_name_is_told_in_part() {
+        let long = "x".repeat(60_000);
+        let [path, name] = [format!("/v2/{long}/manifests/1"), format!("ns={long}")];
+        for (kind, path, query) in [
+            (ListenerKind::Direct, &*path, None),
+            (ListenerKind::Mirror, "/v2/a/manifests/1", Some(&*name)),
+            (ListenerKind::Mirror, "/v2/a/manifests/1", Some(&*format!("{name}&{name}"))),
+            (ListenerKind::Mirror, &*format!("/v2/{long}.x/a/manifests/1"), None),
+        ] {
+            let Err(RouteError::UnknownRegistry(told)) = route(kind, path, query) else {
+                panic!("{kind:?}")
+            };
+            assert!(told.len() <= 80, "{} bytes", told.len());
         }
     }
 

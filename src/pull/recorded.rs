@@ -12,7 +12,6 @@ use crate::ledger::StoredManifest;
 use crate::oci::ManifestKind;
 use crate::pin::{Content, PinKey};
 use crate::policy::judge::is_within;
-use crate::policy::{Decision, Reaction};
 
 impl Pull {
     /// Answers for a recorded tag; while the upstream fails, with the last verified answer.
@@ -122,15 +121,7 @@ impl Pull {
     /// Writes a recorded tag's digest down, after the reply.
     pub(super) fn observe_later(self: &Arc<Self>, key: PinKey, content: Content) {
         let pull = Arc::clone(self);
-        tokio::spawn(async move {
-            let rule = match pull.settings.load().policy.decide(&key) {
-                Decision::Ruled(rule) if rule.reaction == Reaction::Record => rule.name.clone(),
-                Decision::Unmatched => String::new(),
-                // The rules changed in between: not this path's tag any more.
-                Decision::Ruled(_) | Decision::Exempt => return,
-            };
-            pull.write_observed(&key, &rule, content).await;
-        });
+        tokio::spawn(async move { pull.write_observed(&key, content).await });
     }
 
     async fn last_verified(&self, key: &PinKey) -> Option<StoredManifest> {

@@ -12,7 +12,7 @@ use crate::ledger::{LedgerError, Outcome, StoredManifest};
 use crate::oci::Manifest;
 use crate::pin::{Content, PinKey, Provenance, TagState};
 use crate::policy::judge::is_young;
-use crate::policy::{Reaction, Rule, Verdict};
+use crate::policy::{Decision, Reaction, Rule, Verdict};
 
 impl Pull {
     /// Writes the event that a judgement asks for. COMMIT POINT: what this returns as written is
@@ -154,10 +154,10 @@ impl Pull {
     }
 
     /// A new digest at a tag under `record`.
-    pub(super) async fn write_observed(&self, key: &PinKey, rule: &str, content: Content) {
+    pub(super) async fn write_observed(&self, key: &PinKey, content: Content) {
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
-            match self.try_observed(key, rule, &content).await {
+            match self.try_observed(key, &content).await {
                 Ok(true) => return,
                 // Another request wrote what it saw at the same time: compare with that.
                 Ok(false) => {}
@@ -169,14 +169,11 @@ impl Pull {
         }
     }
 
-    /// Whether the digest is known or written; `false` if another write came first.
-    async fn try_observed(
-        &self,
-        key: &PinKey,
-        rule: &str,
-        content: &Content,
-    ) -> Result<bool, LedgerError> {
+    /// Whether nothing is left to write; `false` if another write came first.
+    async fn try_observed(&self, key: &PinKey, content: &Content) -> Result<bool, LedgerError> {
         let state = self.edges.ledger.state(key).await?.unwrap_or_default();
+        // In this order: a pin that a stricter rule has made since is not overwritten.
+        let Some(rule) = self.recording_rule(key) else { return Ok(true) };
         let is_known = state.pin.is_none()
             && state.recorded.as_ref().is_some_and(|last| last.content == *content);
         if is_known {
@@ -186,7 +183,7 @@ impl Pull {
         let draft = Draft {
             pinned: state.standing().map(|last| last.content.digest),
             observed: Some(content.clone()),
-            rule: rule.to_owned(),
+            rule,
             why: if again { "seen before".to_owned() } else { String::new() },
             ..Draft::new(EventKind::Observed, Some(key.clone()))
         };
@@ -196,6 +193,15 @@ impl Pull {
             self.tell(&draft, Some(Reaction::Record));
         }
         Ok(written)
+    }
+
+    /// The name of the rule by which the tag is recorded; `None` if it no longer is.
+    fn recording_rule(&self, key: &PinKey) -> Option<String> {
+        match self.settings.load().policy.decide(key) {
+            Decision::Ruled(rule) if rule.reaction == Reaction::Record => Some(rule.name.clone()),
+            Decision::Unmatched => Some(String::new()),
+            Decision::Ruled(_) | Decision::Exempt => None,
+        }
     }
 
     pub(super) fn count_verdict(&self, verdict: Verdict, reaction: Reaction) {

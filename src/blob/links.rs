@@ -47,11 +47,11 @@ impl Links {
         if let Some(media_type) = self.recent.get(&key) {
             return Some(Link { media_type });
         }
-        let text = [&self.root, &self.held]
-            .into_iter()
-            .find_map(|root| fs::read_to_string(place(root, &key)).ok())?;
         // Without the closing newline the file is torn, and no link.
-        let media_type = match text.strip_suffix('\n')? {
+        let whole = |text: String| text.strip_suffix('\n').map(str::to_owned);
+        let read = |root: &PathBuf| fs::read_to_string(place(root, &key)).ok().and_then(whole);
+        let text = [&self.root, &self.held].into_iter().find_map(read)?;
+        let media_type = match text.as_str() {
             "" => None,
             text => Some(text.parse().ok()?),
         };

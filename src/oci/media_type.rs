@@ -66,8 +66,8 @@ impl FromStr for MediaType {
     }
 }
 
-/// RFC 9110, section 5.6.2.
-const fn is_token_byte(byte: u8) -> bool {
+/// Whether a byte may stand in a token: RFC 9110, section 5.6.2.
+pub(crate) const fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,

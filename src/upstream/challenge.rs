@@ -4,6 +4,8 @@
 //! challenges, each a list itself, split by the same comma: a name with a `=` behind it continues
 //! the challenge before, one without begins the next.
 
+use crate::oci::media_type::is_token_byte;
+
 /// At most this much of all `WWW-Authenticate` headers is read, in bytes.
 const MAX_LEN: usize = 16 << 10;
 
@@ -147,7 +149,8 @@ impl<'a> Reader<'a> {
     }
 
     fn token(&mut self) -> Option<&'a [u8]> {
-        let end = self.rest.iter().position(|byte| !is_token(*byte)).unwrap_or(self.rest.len());
+        let end =
+            self.rest.iter().position(|byte| !is_token_byte(*byte)).unwrap_or(self.rest.len());
         let (token, rest) = self.rest.split_at(end);
         self.rest = rest;
         (!token.is_empty()).then_some(token)
@@ -158,27 +161,6 @@ impl<'a> Reader<'a> {
             self.rest = &self.rest[1..];
         }
     }
-}
-
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
 }
 
 #[cfg(test)]

@@ -67,7 +67,7 @@ fn main() {
         prefix: "/v2/library/app",
         process: immutag.id(),
     };
-    let (_nginx, nginx) = start_nginx(folder.path(), &registry.host());
+    let (mut master, nginx) = start_nginx(folder.path(), &registry.host());
     let (_docker, docker) = start_docker_registry(folder.path(), &registry.url());
     let peers = [ours, nginx, docker];
     peers.iter().for_each(warm);
@@ -79,6 +79,9 @@ fn main() {
     for connections in CONNECTIONS {
         measure(&peers, connections, folder.path());
     }
+    // Killed, it would leave its workers behind.
+    master.signal(rustix::process::Signal::TERM);
+    master.wait();
 }
 
 fn measure(peers: &[Peer], connections: usize, folder: &Path) {

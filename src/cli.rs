@@ -2,6 +2,7 @@
 
 mod check;
 mod client;
+mod clients;
 mod completions;
 mod demo;
 mod exit;

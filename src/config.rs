@@ -13,5 +13,5 @@ pub use load::{Sources, load};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, HEAD_TIMEOUT, ListenerConfig, ListenerKind,
-    UpstreamConfig,
+    ListenerTls, UpstreamConfig,
 };

@@ -77,6 +77,8 @@ pub struct ListenerConfig {
     pub allow_from: Vec<(IpAddr, u8)>,
     /// Whoever reaches the listener may read what our own credentials can.
     pub share_private: bool,
+    /// The certificate that it shows; `None`: it speaks plain HTTP.
+    pub tls: Option<ListenerTls>,
     /// How long a client may take to send a request's head, or to come with its next one. No key
     /// sets it.
     pub head_timeout: Duration,
@@ -91,9 +93,24 @@ impl ListenerConfig {
             default_upstream: Registry::docker_io(),
             allow_from: Vec::new(),
             share_private: false,
+            tls: None,
             head_timeout: HEAD_TIMEOUT,
         }
     }
+
+    /// `https` or `http`.
+    pub const fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+/// The files of a listener's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerTls {
+    /// The certificate and those between it and its authority, as PEM.
+    pub cert_file: PathBuf,
+    /// Its private key, as PEM.
+    pub key_file: PathBuf,
 }
 
 /// What a listener speaks: design, "Ways in".

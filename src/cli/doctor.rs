@@ -1,0 +1,3 @@
+//! `immutag doctor`: which clients of this host immutag protects, and which can go round it.
+
+mod finding;

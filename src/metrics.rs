@@ -17,6 +17,11 @@ pub struct Metrics {
     pub cache_hits: IntCounterVec,
     /// Answers that needed the upstream, by kind.
     pub cache_misses: IntCounterVec,
+    /// Clients that asked for what they had just been refused under block.
+    pub bypasses: IntCounter,
+    /// Pins whose content was completed after their tag moved or vanished, by outcome: `complete`,
+    /// `incomplete`.
+    pub completions: IntCounterVec,
     /// Conflict events written, by reaction.
     pub conflicts: IntCounterVec,
     /// Tags with an open conflict.
@@ -128,6 +133,15 @@ impl Metrics {
                 "Answers that needed the upstream",
                 &["kind"],
             ),
+            bypasses: make.counter(
+                "bypasses_total",
+                "Clients that asked for a digest right after it was refused to them",
+            ),
+            completions: make.counters(
+                "completions_total",
+                "Pins whose content was completed after their tag moved or vanished",
+                &["outcome"],
+            ),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
             connections: make.gauges("connections", "Client connections open", &["listener"]),
@@ -227,6 +241,7 @@ mod tests {
             for one in [&self.cache_hits, &self.cache_misses, &self.conflicts, &self.events] {
                 one.with_label_values(&["x"]).inc();
             }
+            self.completions.with_label_values(&["x"]).inc();
             self.fills.with_label_values(&["x"]).inc();
             self.refusals.with_label_values(&["x"]).inc();
             self.connections.with_label_values(&["x"]).inc();

@@ -7,6 +7,8 @@
 mod asking;
 mod blob;
 mod by_digest;
+mod closure;
+mod complete;
 mod covered;
 mod filling;
 mod flights;
@@ -16,6 +18,8 @@ mod permit;
 mod recorded;
 mod refusal;
 mod sight;
+mod tripwire;
+mod whole;
 mod writing;
 
 use std::net::IpAddr;
@@ -93,6 +97,12 @@ struct Memory {
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: filling::Fills,
+    /// Blobs of a repository that its upstream had within the minute.
+    upstream_has: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Pins whose content was completed, or tried to be, within ten minutes.
+    completed: moka::sync::Cache<(PinKey, u64), ()>,
+    completions: Arc<tokio::sync::Semaphore>,
+    tripwire: tripwire::Tripwire,
     started: Duration,
 }
 
@@ -123,6 +133,12 @@ pub struct ManifestRequest {
     pub accept_text: Option<String>,
     /// Who asks.
     pub asker: Asker,
+}
+
+impl ManifestRequest {
+    fn origin(&self) -> asking::Origin {
+        self.asker.origin(&self.upstream, &self.repository)
+    }
 }
 
 /// A manifest for a client.
@@ -182,6 +198,7 @@ impl Pull {
         let tag = match &request.reference {
             ManifestReference::Digest(digest) => {
                 let digest = *digest;
+                self.trip(&request, digest);
                 return self.manifest_by_digest(request, digest).await;
             }
             ManifestReference::Tag(tag) => tag.clone(),
@@ -223,20 +240,30 @@ impl Memory {
                 .max_capacity(MANIFEST_BYTES)
                 .weigher(weigh)
                 .build(),
-            claims: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(minute).build(),
-            invalid: moka::sync::Cache::builder()
-                .max_capacity(10_000)
-                .time_to_live(Duration::from_hours(1))
-                .build(),
+            claims: remembering(10_000, minute),
+            invalid: remembering(10_000, Duration::from_hours(1)),
             kept: moka::sync::Cache::new(100_000),
             held: moka::sync::Cache::new(100_000),
             permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
             fills: filling::Fills::default(),
+            upstream_has: remembering(100_000, minute),
+            completed: remembering(100_000, 10 * minute),
+            completions: Arc::new(tokio::sync::Semaphore::new(complete::TAGS_AT_ONCE)),
+            tripwire: tripwire::Tripwire::default(),
             started,
         }
     }
+}
+
+/// What is remembered for a while: at most `capacity` entries, each for `span`.
+fn remembering<K, V>(capacity: u64, span: Duration) -> moka::sync::Cache<K, V>
+where
+    K: Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    moka::sync::Cache::builder().max_capacity(capacity).time_to_live(span).build()
 }
 
 fn crashed(key: &PinKey) -> Refusal {

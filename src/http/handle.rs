@@ -253,6 +253,7 @@ impl Registry {
         let blocks = is_mirror && is_covered && refusal.reason.is_ours();
         self.tell(refusal, &request_id, path, peer);
         if blocks {
+            self.pull.arm(peer.ip(), refusal);
             let tombstone = Tombstone::of(refusal);
             let response = answer::block(&tombstone, is_head);
             self.tombstones.insert(tombstone.blob, tombstone.clone());

@@ -17,3 +17,5 @@ mod reactions;
 mod real_clients;
 mod support;
 mod support_works;
+mod tripwire;
+mod whole;

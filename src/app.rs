@@ -168,7 +168,7 @@ async fn open_ledger(
     metrics: &Arc<Metrics>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<FileLedger>, StartError> {
-    let histogram = metrics.ledger_fdatasync.clone();
+    let histogram = metrics.ledger.fdatasync.clone();
     let options = OpenOptions {
         expected_id: config.expected_ledger.clone(),
         accept_rollback,

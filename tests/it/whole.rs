@@ -190,7 +190,9 @@ fn a_pin_that_is_whole_here_is_served_without_waiting_for_the_upstream() {
     wait_until_held(&immutag, &a);
     let gate = crate::support::gate::Gate::closed();
     registry.fault("* manifests/1.0.0", Fault::Hold(gate.clone()));
-    assert_eq!(pull(&immutag).digest(), a.digest());
+    let served = pull(&immutag);
+    assert_eq!(served.digest(), a.digest());
+    assert_eq!(served.field("warning"), None, "nobody waited for an answer that did not come");
     gate.open();
 }
 

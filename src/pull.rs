@@ -7,6 +7,7 @@
 mod asking;
 mod blob;
 mod by_digest;
+mod canary;
 mod closure;
 mod complete;
 mod covered;
@@ -27,10 +28,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
 pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
+pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
 
@@ -75,6 +77,7 @@ pub struct Edges {
 pub struct Pull {
     edges: Edges,
     settings: ArcSwap<Settings>,
+    canary: ArcSwapOption<canary::Canary>,
     memory: Memory,
 }
 
@@ -104,6 +107,16 @@ struct Memory {
     completions: Arc<tokio::sync::Semaphore>,
     tripwire: tripwire::Tripwire,
     started: Duration,
+}
+
+/// Which way a tag goes.
+enum Way {
+    /// Under `alert`, `hold` or `block`.
+    Covered(Arc<crate::policy::Rule>),
+    /// Mutable by specification.
+    Exempt,
+    /// Under `record`, or under no rule.
+    Recorded,
 }
 
 /// Who asks, and how.
@@ -172,7 +185,8 @@ impl Pull {
     /// A pull path with nothing remembered.
     pub fn new(edges: Edges, settings: Settings) -> Arc<Self> {
         let memory = Memory::new(edges.clock.monotonic());
-        Arc::new(Self { edges, settings: ArcSwap::from_pointee(settings), memory })
+        let (settings, canary) = (ArcSwap::from_pointee(settings), ArcSwapOption::empty());
+        Arc::new(Self { edges, settings, canary, memory })
     }
 
     /// Takes new settings; requests under way keep theirs.
@@ -208,21 +222,26 @@ impl Pull {
             repository: request.repository.clone(),
             tag,
         };
-        let settings = self.settings.load();
-        let covering = match settings.policy.decide(&key) {
-            Decision::Ruled(rule) if rule.reaction.is_covered() => Some(Arc::clone(rule)),
-            Decision::Exempt => return self.relay(request, None).await,
-            Decision::Ruled(_) | Decision::Unmatched => None,
-        };
-        drop(settings);
-        match covering {
-            Some(rule) => {
+        match self.decide(&key) {
+            Way::Covered(rule) => {
                 // A connection that breaks off sends a client to the real registry.
                 let covered = self.covered(request, key.clone(), rule);
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
-            None => self.recorded(request, key).await,
+            Way::Exempt => self.relay(request, None).await,
+            Way::Recorded => self.recorded(request, key).await,
+        }
+    }
+
+    fn decide(&self, key: &PinKey) -> Way {
+        if let Some(rule) = self.canary_rule(key) {
+            return Way::Covered(rule);
+        }
+        match self.settings.load().policy.decide(key) {
+            Decision::Ruled(rule) if rule.reaction.is_covered() => Way::Covered(Arc::clone(rule)),
+            Decision::Exempt => Way::Exempt,
+            Decision::Ruled(_) | Decision::Unmatched => Way::Recorded,
         }
     }
 }

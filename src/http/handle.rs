@@ -144,7 +144,8 @@ impl Registry {
         repository: &str,
         by_ns: bool,
     ) -> Result<Located, Refusal> {
-        let upstream = self.pull.settings().upstreams.locate(&name);
+        let canary = self.pull.canary_upstream(repository);
+        let upstream = canary.or_else(|| self.pull.settings().upstreams.locate(&name));
         let upstream = upstream.ok_or_else(|| self.unknown(name.as_str()))?;
         let repository = name
             .repository(repository)

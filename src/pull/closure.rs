@@ -11,9 +11,15 @@ use super::{Pull, place};
 use crate::ledger::StoredManifest;
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
 
-/// How many manifests of one tag are looked into. No honest tag has more; what lies beyond cannot
-/// be vouched for.
+/// How many digests of one tag are looked at, manifests and blobs. No honest tag has more; what
+/// lies beyond cannot be vouched for.
+const DIGESTS: usize = 20_000;
+
+/// How many of them may be manifests.
 const MANIFESTS: usize = 1000;
+
+/// How much all manifests of one tag may weigh, in bytes.
+const MANIFEST_BYTES: usize = 32 << 20;
 
 /// How many things of one tag are asked for at once.
 pub(super) const AT_ONCE: usize = 8;
@@ -59,7 +65,9 @@ impl Pull {
         let named = HashSet::from([root.content.digest]);
         let mut closure = Closure { named, ..Closure::default() };
         let mut unread = vec![root.clone()];
+        let mut read_bytes = 0;
         while let Some(manifest) = unread.pop() {
+            read_bytes += manifest.bytes.len();
             let parsed = match Manifest::parse(&manifest.bytes, Some(&manifest.content.media_type))
             {
                 Ok(parsed) => parsed,
@@ -77,8 +85,11 @@ impl Pull {
                 .map(|child| child.digest)
                 .filter(|digest| closure.named.insert(*digest))
                 .collect();
-            if closure.manifests.len() + unread.len() + children.len() > MANIFESTS {
-                closure.gaps.push(too_many(manifest.content.digest));
+            if closure.named.len() > DIGESTS
+                || closure.manifests.len() + children.len() > MANIFESTS
+                || read_bytes > MANIFEST_BYTES
+            {
+                closure.gaps.push(too_large(manifest.content.digest));
                 break;
             }
             let found = stream::iter(children)
@@ -161,7 +172,11 @@ fn is_foreign(layer: &Descriptor) -> bool {
     media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
 }
 
-fn too_many(digest: Digest) -> Gap {
-    let words = format!("it leads to more than {MANIFESTS} manifests");
-    Gap { digest, why: Refusal::invalid("TOO_MANY_MANIFESTS", words) }
+fn too_large(digest: Digest) -> Gap {
+    let words = format!(
+        "it leads to more than {MANIFESTS} manifests or {DIGESTS} digests, or to manifests of more \
+         than {} MiB",
+        MANIFEST_BYTES >> 20
+    );
+    Gap { digest, why: Refusal::invalid("TOO_LARGE", words) }
 }

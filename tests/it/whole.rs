@@ -3,11 +3,12 @@
 
 use std::path::PathBuf;
 
-use crate::support::content::{Image, Index, OCI_MANIFEST};
+use crate::support::content::{Blob, Image, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::support::fault::Fault;
 use crate::support::http::{Answer, Call, get};
 use crate::support::immutag::Immutag;
 use crate::support::registry::ScriptedRegistry;
+use crate::support::server::Request;
 use crate::support::setup::Setup;
 use crate::support::wait::eventually;
 
@@ -194,6 +195,30 @@ fn a_pin_that_is_whole_here_is_served_without_waiting_for_the_upstream() {
     assert_eq!(served.digest(), a.digest());
     assert_eq!(served.field("warning"), None, "nobody waited for an answer that did not come");
     gate.open();
+}
+
+#[test]
+fn what_is_too_large_to_vouch_for_is_not_served_once_it_is_contested() {
+    let registry = ScriptedRegistry::start();
+    let child = |number: usize| {
+        let digest = Blob::new(number.to_string()).digest;
+        format!(r#"{{"mediaType":"{OCI_MANIFEST}","digest":"{digest}","size":1}}"#)
+    };
+    let children: Vec<_> = (0..1001).map(child).collect();
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{OCI_INDEX}","manifests":[{}]}}"#,
+        children.join(",")
+    );
+    let index = Manifest::new(OCI_INDEX, index);
+    registry.put_manifest("app", &index);
+    registry.retag("app", "1.0.0", index.digest());
+    let immutag = setup(&registry, "hold").start();
+    assert_eq!(pull(&immutag).digest(), index.digest());
+    let b = registry.push_image("app", "1.0.0", "b");
+    assert_closed(&immutag, "more than 1000 manifests", &format!("--digest {}", b.digest()));
+    let by_digest = |request: &Request| request.path.contains("/manifests/sha256:");
+    let asked = registry.requests().into_iter().filter(by_digest).count();
+    assert_eq!(asked, 0, "no child was asked for");
 }
 
 #[test]

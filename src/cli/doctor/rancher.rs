@@ -152,8 +152,11 @@ fn option(
     if let Some(process) = running {
         return Ok(Some(process.place()));
     }
+    let drop_ins = format!("{folder}/config.yaml.d");
+    let mut drop_ins = [".yaml", ".yml"].map(|end| scene.files.ending(&drop_ins, end)).concat();
+    drop_ins.sort();
     let mut paths = vec![format!("{folder}/config.yaml")];
-    paths.extend(scene.files.ending(&format!("{folder}/config.yaml.d"), ".yaml"));
+    paths.extend(drop_ins);
     let mut found = None;
     for path in paths {
         let Some(settings) = scene.yaml(&path)? else { continue };

@@ -9,6 +9,7 @@ use super::finding::{Finding, Standing};
 use super::node::Node;
 use super::scene::{Fault, Scene, Settings};
 use crate::cli::clients::ClientKind;
+use crate::oci::Registry;
 
 /// The system's file; the directory of drop-ins has the same name and `.d`.
 const SYSTEM: &str = "/etc/containers/registries.conf";
@@ -268,13 +269,23 @@ fn judge(all: &[Asked], prefix: &str) -> (Standing, usize, String) {
     }
     let line = all.last().map_or(1, |asked| asked.line);
     match (ours, lame(all)) {
-        (Some(ours), _) if path_of(ours) != prefix && !prefix.starts_with('*') => {
+        (Some(ours), _)
+            if canonical(&path_of(ours)) != canonical(prefix) && !prefix.starts_with('*') =>
+        {
             let what = format!("immutag is asked for {:?} in place of {prefix:?}", path_of(ours));
             (Standing::Protected, ours.line, what)
         }
         (Some(_), _) | (None, None) => (Standing::Protected, line, WELL.to_owned()),
         (None, Some(why)) => (Standing::Protected, line, format!("pulls fail: {why}")),
     }
+}
+
+/// A prefix with its registry by the name that immutag has for it.
+fn canonical(prefix: &str) -> String {
+    let (registry, rest) = prefix.split_once('/').unwrap_or((prefix, ""));
+    let registry =
+        registry.parse().map_or_else(|_| registry.to_owned(), |it: Registry| it.to_string());
+    format!("{registry}/{rest}")
 }
 
 fn path_of(asked: &Asked) -> String {

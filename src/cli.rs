@@ -28,7 +28,7 @@ use crate::pin::PinKey;
 #[derive(Debug, Parser)]
 #[command(name = "immutag", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 a finding \
-                        (conflict), 4 ledger damaged or rolled back, 5 upstream unreachable.")]
+                        (conflict, bypassable), 4 ledger damaged or rolled back, 5 upstream unreachable.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -56,6 +56,8 @@ enum Command {
     Serve(serve::ServeArgs),
     /// Show in ten seconds what it does, without Docker or network
     Demo(demo::DemoArgs),
+    /// Find the clients of this host that can go round it
+    Doctor(doctor::DoctorArgs),
     /// Check the configuration and print what it comes to
     Validate(validate::ValidateArgs),
     /// Look into the ledger, and decide
@@ -92,6 +94,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => wait(of_one(), check::run(&global, args)),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => wait(of_many(), demo::run(args)),
+        Command::Doctor(args) => wait(of_one(), doctor::run(&global, args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),

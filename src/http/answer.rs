@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::body::Body;
 use super::tombstone::Tombstone;
+use crate::config::ListenerKind;
 use crate::oci::{Digest, Envelope, ErrorCode};
 use crate::pull::{BlobReply, ListReply, ManifestReply, Reason, Refusal, Span};
 
@@ -19,6 +20,7 @@ const WARNING_LIMIT: usize = 4000;
 
 static CONTENT_DIGEST: HeaderName = HeaderName::from_static("docker-content-digest");
 static API_VERSION: HeaderName = HeaderName::from_static("docker-distribution-api-version");
+static LISTENER: HeaderName = HeaderName::from_static("immutag-listener");
 static REASON: HeaderName = HeaderName::from_static("immutag-reason");
 static FILTERS_APPLIED: HeaderName = HeaderName::from_static("oci-filters-applied");
 
@@ -205,11 +207,13 @@ pub fn list(reply: ListReply, link: Option<String>) -> Response<Body> {
     response
 }
 
-/// `/v2/`: we speak the protocol. With `challenge`, clients that have credentials send them.
-pub fn ping(challenge: bool) -> Response<Body> {
+/// `/v2/`: we speak the protocol, on a listener of this kind. With `challenge`, clients that have
+/// credentials send them.
+pub fn ping(kind: ListenerKind, challenge: bool) -> Response<Body> {
     let mut response = answer(StatusCode::OK, Body::full("{}"));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(LISTENER.clone(), HeaderValue::from_static(kind.name()));
     if challenge {
         *response.status_mut() = StatusCode::UNAUTHORIZED;
         add_challenge(&mut response);

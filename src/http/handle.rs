@@ -115,7 +115,7 @@ impl Registry {
         let (path, query) = (request.uri().path(), request.uri().query());
         let route = route(self.config.kind, path, query).map_err(|error| self.unrouted(error))?;
         let Route::Resource { registry, repository, resource, by_ns, query } = route else {
-            return Ok(answer::ping(self.wants_credentials(request)));
+            return Ok(answer::ping(self.config.kind, self.wants_credentials(request)));
         };
         let name = registry.unwrap_or_else(|| self.config.default_upstream.clone());
         let located = self.locate(request, peer, name, &repository, by_ns)?;

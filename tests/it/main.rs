@@ -8,6 +8,7 @@ mod attack;
 mod cli;
 mod closed;
 mod content;
+mod doctor;
 mod durable;
 mod http;
 mod ledger;

@@ -34,3 +34,66 @@ pub(super) struct Finding {
     /// What to do about it; empty where nothing is to be done.
     pub(super) fix: String,
 }
+
+impl Standing {
+    /// As a table shows it: what is bad is loud.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Protected => "protected",
+            Self::HoldOnly => "HOLD ONLY",
+            Self::Bypassable => "BYPASSABLE",
+        }
+    }
+}
+
+impl Finding {
+    /// Something that is as it should be, or no more than worth knowing.
+    pub(super) fn protected(client: ClientKind, what: impl Into<String>) -> Self {
+        Self::new(client, Standing::Protected, what)
+    }
+
+    /// A way to the registry that is taken when immutag refuses plainly or is down.
+    pub(super) fn hold_only(client: ClientKind, what: impl Into<String>) -> Self {
+        Self::new(client, Standing::HoldOnly, what)
+    }
+
+    /// A way round immutag.
+    pub(super) fn bypassable(client: ClientKind, what: impl Into<String>) -> Self {
+        Self::new(client, Standing::Bypassable, what)
+    }
+
+    /// A finding for all registries, without place and fix.
+    pub(super) fn new(client: ClientKind, standing: Standing, what: impl Into<String>) -> Self {
+        let (registry, place, fix) = (None, None, String::new());
+        Self { client, registry, standing, place, what: what.into(), fix }
+    }
+
+    /// Whether the client is set to immutag, for a registry.
+    pub(super) fn is_set(&self) -> bool {
+        self.registry.is_some() && self.standing != Standing::Bypassable
+    }
+
+    /// Whether it is worth knowing without being good or bad for the protection.
+    pub(super) fn is_note(&self) -> bool {
+        let is_well = self.standing == Standing::Protected;
+        is_well && (self.registry.is_none() || !self.fix.is_empty())
+    }
+
+    /// The same for one registry.
+    #[must_use]
+    pub(super) fn of(self, registry: &str) -> Self {
+        Self { registry: Some(registry.to_owned()), ..self }
+    }
+
+    /// The same at a place.
+    #[must_use]
+    pub(super) fn at(self, place: impl Into<String>) -> Self {
+        Self { place: Some(place.into()), ..self }
+    }
+
+    /// The same with what to do about it.
+    #[must_use]
+    pub(super) fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: fix.into(), ..self }
+    }
+}

@@ -25,7 +25,7 @@ pub(super) struct Trial<'a> {
     /// The registry whose name the references carry.
     pub(super) registry: &'a str,
     /// Where containerd's `hosts.toml` files are.
-    pub(super) hosts_dir: &'a Path,
+    pub(super) hosts_folder: &'a str,
 }
 
 /// A canary in place; it goes when this is dropped.

@@ -36,7 +36,7 @@ pub(super) enum Driver {
 impl Driver {
     /// The way to make a client pull, if there is one and its program is here.
     pub(super) fn find(trial: &Trial<'_>) -> Option<Self> {
-        let hosts_dir = trial.hosts_dir.display().to_string();
+        let hosts_dir = trial.hosts_folder.to_owned();
         let driver = match trial.client {
             ClientKind::Containerd => Self::Ctr { hosts_dir },
             ClientKind::Docker => Self::Docker,

@@ -1,0 +1,274 @@
+//! containerd: whether its CRI plugin looks into `certs.d` at all, and what it finds there.
+
+use super::finding::Finding;
+use super::hosts::{self, Look};
+use super::node::{Node, Value};
+use super::scene::{Fault, Process, Scene, Settings};
+use super::version::{Version, words};
+use crate::cli::clients::ClientKind;
+
+const CLIENT: ClientKind = ClientKind::Containerd;
+
+/// Where its settings are, unless `--config` says otherwise.
+const CONFIG: &str = "/etc/containerd/config.toml";
+
+/// The default of 2.2 and later, which they read as one path.
+const DEFAULT_FOLDERS: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
+
+/// The names under which the CRI plugin is turned off.
+const CRI: [&str; 3] = ["cri", "io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"];
+
+/// From this version on a colon-separated list is read as one path.
+const ONE_PATH: Version = (2, 1, 0);
+
+/// From this version on [`DEFAULT_FOLDERS`] is the default.
+const HAS_DEFAULT: Version = (2, 2, 0);
+
+/// From this version on `server` alone is a valid file.
+const SERVER_ALONE: Version = (1, 7, 32);
+
+/// The files of the settings, the main one first; a later one goes over those before it.
+struct Config {
+    path: String,
+    files: Vec<Settings>,
+}
+
+/// Whether anything of it is here. The containerd that Docker or k3s bring is theirs.
+pub(super) fn is_here(scene: &Scene) -> bool {
+    scene.files.exists(CONFIG) || scene.has_program(&["containerd"]) || process(scene).is_some()
+}
+
+/// What it asks for the registries; nothing, if only Docker uses it.
+pub(super) fn check(scene: &Scene) -> Vec<Finding> {
+    let config = match Config::read(scene) {
+        Ok(config) => config,
+        Err(fault) => {
+            let then = "whatever containerd runs with is not seen here";
+            return vec![fault.finding(CLIENT, then)];
+        }
+    };
+    let mut findings = if config.has_cri() {
+        of_cri(scene, &config)
+    } else if scene.has_program(&["nerdctl"]) {
+        let folders = DEFAULT_FOLDERS.split(':').map(str::to_owned).collect::<Vec<_>>();
+        in_folders(scene, &folders, "nerdctl")
+    } else {
+        // The plugin is off and nobody else pulls here by itself.
+        return Vec::new();
+    };
+    let ctr = "ctr reads no hosts.toml by itself, and asks the registry";
+    let fix = "ctr images pull --hosts-dir /etc/containerd/certs.d …";
+    findings.push(Finding::protected(CLIENT, ctr).fix(fix));
+    findings
+}
+
+/// Where its `hosts.toml` files are: the first folder of `config_path`, else where they mostly are.
+pub(super) fn hosts_folder(scene: &Scene) -> String {
+    let config = Config::read(scene).ok();
+    let setting = config.as_ref().and_then(|config| config.setting(&["registry", "config_path"]));
+    let folder = setting.and_then(|(_, node)| node.text()?.split(':').next());
+    let default = DEFAULT_FOLDERS.split(':').next().unwrap_or_default();
+    folder.filter(|folder| !folder.is_empty()).unwrap_or(default).to_owned()
+}
+
+fn process(scene: &Scene) -> Option<&Process> {
+    let is_own = |process: &&Process| {
+        let call = process.arguments.join(" ");
+        !["rancher", "k3s", "rke2", "/docker/containerd/"].iter().any(|other| call.contains(other))
+    };
+    scene.running("containerd").find(is_own)
+}
+
+fn of_cri(scene: &Scene, config: &Config) -> Vec<Finding> {
+    let version = scene.version("containerd");
+    let folders = config
+        .setting(&["registry", "config_path"])
+        .filter(|(_, node)| node.text().is_some_and(|path| !path.is_empty()));
+    let mirrors = config.setting(&["registry", "mirrors"]);
+    match (folders, mirrors) {
+        (Some((place, _)), Some((other, _))) => {
+            let what = format!(
+                "config_path and registry.mirrors ({other}) exclude each other: the CRI plugin \
+                 does not start with both"
+            );
+            let fix = "remove registry.mirrors";
+            vec![Finding::protected(CLIENT, what).at(place).fix(fix)]
+        }
+        (Some((place, node)), None) => {
+            let list = node.text().unwrap_or_default();
+            of_list(scene, config, list, &place)
+        }
+        (None, Some((_, node))) => of_mirrors(scene, config, node),
+        (None, None) if version.is_some_and(|version| version >= HAS_DEFAULT) => {
+            of_list(scene, config, DEFAULT_FOLDERS, &config.path)
+        }
+        (None, None) => vec![unset(config, version)],
+    }
+}
+
+/// `config_path` is set nowhere where this version looks.
+fn unset(config: &Config, version: Option<Version>) -> Finding {
+    let what = format!(
+        "config_path is not set, so containerd ({}) reads no hosts.toml and asks registries \
+         themselves",
+        words(version)
+    );
+    let fix = format!(
+        "[plugins.\"{}\".registry] config_path = \"/etc/containerd/certs.d\", then restart it",
+        config.layout()
+    );
+    let elsewhere = LAYOUTS
+        .iter()
+        .find_map(|layout| config.find(&["plugins", layout, "registry", "config_path"]));
+    match elsewhere {
+        Some((place, _)) => {
+            let version = config.version();
+            let what =
+                format!("{what}: it is set where a file of version {version} has no meaning");
+            Finding::bypassable(CLIENT, what).at(place).fix(fix)
+        }
+        None => Finding::bypassable(CLIENT, what).at(config.path.as_str()).fix(fix),
+    }
+}
+
+fn of_list(scene: &Scene, config: &Config, list: &str, place: &str) -> Vec<Finding> {
+    let version = scene.version("containerd");
+    let is_one_path = version.is_none_or(|version| version >= ONE_PATH);
+    if list.contains(':') && is_one_path && !config.pulls_itself() {
+        let what = format!(
+            "config_path = \"{list}\" is read as one path by containerd 2.1 and later (here: {}): \
+             no hosts.toml is found, and registries are asked themselves",
+            words(version)
+        );
+        let fix = "config_path = \"/etc/containerd/certs.d\"";
+        return vec![Finding::bypassable(CLIENT, what).at(place).fix(fix)];
+    }
+    let folders: Vec<_> = list.split(':').map(str::to_owned).collect();
+    in_folders(scene, &folders, "containerd")
+}
+
+fn in_folders(scene: &Scene, folders: &[String], who: &str) -> Vec<Finding> {
+    let takes_server_alone =
+        scene.version("containerd").is_some_and(|version| version >= SERVER_ALONE);
+    let registries = scene.with_named(hosts::named(scene, folders));
+    let each = registries.iter().map(|registry| {
+        let look = Look { scene, client: CLIENT, registry, takes_server_alone };
+        if let Some(folder) = hosts::folder_of(scene, folders, registry) {
+            return hosts::check(look, &folder);
+        }
+        let first = folders.first().map_or("", String::as_str);
+        let what = format!("nothing there is about it: {who} asks the registry itself");
+        let fix = format!("make {first}/{registry}/hosts.toml: immutag setup containerd");
+        let finding = Finding::bypassable(CLIENT, what).of(registry);
+        vec![finding.at(folders.join(":")).fix(fix)]
+    });
+    each.flatten().collect()
+}
+
+/// The old way, in the main file: the registry is always asked in the end.
+fn of_mirrors(scene: &Scene, config: &Config, mirrors: &Node) -> Vec<Finding> {
+    let fix = "remove registry.mirrors; config_path = \"/etc/containerd/certs.d\" and a hosts.toml";
+    let each = scene.registries.iter().map(|registry| {
+        let entry = mirrors.entry(&[registry]).or_else(|| mirrors.entry(&["*"]));
+        let Some(entry) = entry else {
+            let what = "registry.mirrors does not name it: the registry itself is asked";
+            return Finding::bypassable(CLIENT, what)
+                .of(registry)
+                .at(config.path.as_str())
+                .fix(fix);
+        };
+        let endpoints = entry.node.get(&["endpoint"]).map_or(Vec::new(), Node::texts);
+        let (line, first) = endpoints.first().map_or((entry.line, ""), |(line, url)| (*line, *url));
+        let place = config.place_of(mirrors, line);
+        let finding = if scene.source(first) == super::address::Source::Mirror {
+            let what = "the old registry.mirrors always adds the registry, after immutag";
+            Finding::hold_only(CLIENT, what)
+        } else {
+            let what = format!("\"{first}\" is asked first, and is not immutag's mirror listener");
+            Finding::bypassable(CLIENT, what)
+        };
+        finding.of(registry).at(place).fix(fix)
+    });
+    each.collect()
+}
+
+/// Where the plugin's settings are, in files of version 1, 2 and 3.
+const LAYOUTS: [&str; 3] = ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"];
+
+impl Config {
+    fn read(scene: &Scene) -> Result<Self, Fault> {
+        let given = process(scene).and_then(|process| {
+            ["--config", "-c"].iter().find_map(|name| process.option(name).pop())
+        });
+        let path = given.unwrap_or(CONFIG).to_owned();
+        let mut files: Vec<_> = scene.toml(&path)?.into_iter().collect();
+        let imports = files.first().and_then(|main| main.root.get(&["imports"]));
+        let imports = imports.map_or(Vec::new(), Node::texts);
+        let imports = imports.iter().flat_map(|(_, pattern)| imported(scene, &path, pattern));
+        let imports: Vec<_> = imports.collect();
+        for import in imports {
+            files.extend(scene.toml(&import)?);
+        }
+        Ok(Self { path, files })
+    }
+
+    fn version(&self) -> &str {
+        let main = self.files.first();
+        main.and_then(|main| main.root.text_at(&["version"])).unwrap_or("1")
+    }
+
+    /// Where the main file's version has the plugin's settings.
+    fn layout(&self) -> &'static str {
+        match (self.files.is_empty(), self.version()) {
+            (false, "1") => LAYOUTS[0],
+            (true, _) | (false, "2") => LAYOUTS[1],
+            _ => LAYOUTS[2],
+        }
+    }
+
+    /// A setting of the plugin, and its place.
+    fn setting(&self, path: &[&str]) -> Option<(String, &Node)> {
+        self.find(&[&["plugins", self.layout()], path].concat())
+    }
+
+    /// What the last file says that says anything.
+    fn find(&self, path: &[&str]) -> Option<(String, &Node)> {
+        self.files.iter().rev().find_map(|settings| {
+            let entry = settings.root.entry(path)?;
+            Some((settings.at(entry.line), &entry.node))
+        })
+    }
+
+    fn has_cri(&self) -> bool {
+        let disabled =
+            self.find(&["disabled_plugins"]).map_or(Vec::new(), |(_, node)| node.texts());
+        !disabled.iter().any(|(_, name)| CRI.contains(name))
+    }
+
+    /// Whether the plugin pulls as it did before 2.1, which still takes a list of paths.
+    fn pulls_itself(&self) -> bool {
+        let keys = ["use_local_image_pull", "discard_unpacked_layers"];
+        keys.iter().any(|key| {
+            self.setting(&[key]).is_some_and(|(_, node)| node.value == Value::Flag(true))
+        })
+    }
+
+    /// A line of the file that a node is of.
+    fn place_of(&self, node: &Node, line: usize) -> String {
+        let path = ["plugins", self.layout(), "registry", "mirrors"];
+        let is_in = |settings: &&Settings| settings.root.get(&path) == Some(node);
+        let settings = self.files.iter().rev().find(is_in);
+        settings.map_or_else(|| self.path.clone(), |settings| settings.at(line))
+    }
+}
+
+/// The files that an import names: one, or those of a directory that end alike.
+fn imported(scene: &Scene, main: &str, pattern: &str) -> Vec<String> {
+    let folder = main.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let pattern =
+        if pattern.starts_with('/') { pattern.to_owned() } else { format!("{folder}/{pattern}") };
+    match pattern.rsplit_once('/') {
+        Some((folder, name)) if name.starts_with('*') => scene.files.ending(folder, &name[1..]),
+        _ => vec![pattern],
+    }
+}

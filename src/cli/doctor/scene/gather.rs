@@ -1,0 +1,108 @@
+//! Makes a scene of a host: what runs on it, and in which versions.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use super::{Process, Scene};
+use crate::cli::clients::Endpoints;
+use crate::cli::doctor::files::Files;
+use crate::cli::doctor::version::{Version, of_package, of_program};
+
+/// The variables of processes that say where registries are asked. Others are none of our business.
+const VARIABLES: [&str; 10] = [
+    "CONTAINERS_REGISTRIES_CONF",
+    "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY",
+    "HOME",
+    "HTTPS_PROXY",
+    "HTTP_PROXY",
+    "NO_PROXY",
+    "XDG_CONFIG_HOME",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+];
+
+/// The programs that matter while they run.
+const PROGRAMS: [&str; 7] = ["buildkitd", "containerd", "crio", "dockerd", "k3s", "podman", "rke2"];
+
+/// Programs whose version decides what settings mean, with the packages that bring them.
+const VERSIONED: [(&str, &[&str]); 3] = [
+    ("containerd", &["containerd", "containerd.io"]),
+    ("dockerd", &["docker.io", "docker-ce"]),
+    ("k3s", &[]),
+];
+
+/// What to look at, beside the host itself.
+pub(in crate::cli::doctor) struct Order {
+    pub(in crate::cli::doctor) endpoints: Endpoints,
+    pub(in crate::cli::doctor) registries: Vec<String>,
+    pub(in crate::cli::doctor) is_narrowed: bool,
+}
+
+/// Looks at the host whose files are below `root`. No program of another root is run.
+pub(in crate::cli::doctor) fn gather(root: &Path, order: Order) -> Scene {
+    let is_own = root == Path::new("/");
+    let files = Files::Root(root.to_owned());
+    let Order { endpoints, registries, is_narrowed } = order;
+    let processes = processes(&files);
+    let environment = if is_own { own_environment() } else { BTreeMap::new() };
+    let versions = BTreeMap::new();
+    let mut scene =
+        Scene { files, endpoints, registries, is_narrowed, processes, environment, versions };
+    let told = |(name, packages): (&'static str, &[&str])| {
+        Some((name, version(&scene, is_own, name, packages)?))
+    };
+    scene.versions = VERSIONED.into_iter().filter_map(told).collect();
+    scene
+}
+
+/// Of the program that runs, else of the one that is installed, else of its package.
+fn version(scene: &Scene, is_own: bool, name: &str, packages: &[&str]) -> Option<Version> {
+    let running = scene.running(name).filter_map(|process| process.arguments.first());
+    let running =
+        running.filter(|path| path.starts_with('/')).find(|path| scene.files.exists(path));
+    let path = running.cloned().or_else(|| scene.program(name));
+    let asked = path.filter(|_| is_own).and_then(|path| of_program(&path));
+    asked.or_else(|| of_package(&scene.files, packages))
+}
+
+fn own_environment() -> BTreeMap<String, String> {
+    let read = |name: &str| Some((name.to_owned(), std::env::var(name).ok()?));
+    VARIABLES.into_iter().filter_map(read).collect()
+}
+
+fn processes(files: &Files) -> Vec<Process> {
+    let ids: BTreeSet<u32> =
+        files.names("/proc").iter().filter_map(|name| name.parse().ok()).collect();
+    ids.into_iter().filter_map(|id| process(files, id)).collect()
+}
+
+/// A process, if it is a program that matters; one that has just ended is none.
+fn process(files: &Files, id: u32) -> Option<Process> {
+    let read = |name: &str| files.bytes(&format!("/proc/{id}/{name}"), 1 << 20).ok().flatten();
+    let words = |bytes: Vec<u8>| -> Vec<String> {
+        let parts = bytes.split(|byte| *byte == 0).filter(|part| !part.is_empty());
+        parts.map(|part| String::from_utf8_lossy(part).into_owned()).collect()
+    };
+    let arguments = words(read("cmdline")?);
+    let called = arguments.first()?.rsplit('/').next().unwrap_or_default();
+    let comm = read("comm").map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned());
+    let is = |name: &&&str| {
+        called == **name
+            || comm.as_deref().is_some_and(|comm| comm == **name)
+            // k3s and rke2 call themselves by their part.
+            || comm.as_deref().is_some_and(|comm| {
+                comm.strip_prefix(**name).is_some_and(|part| matches!(part, "-server" | "-agent"))
+            })
+    };
+    let name = (*PROGRAMS.iter().find(is)?).to_owned();
+    let environment = read("environ").map(|bytes| {
+        let pairs = words(bytes).into_iter();
+        let pairs = pairs.filter_map(|pair| {
+            let (name, value) = pair.split_once('=')?;
+            VARIABLES.contains(&name).then(|| (name.to_owned(), value.to_owned()))
+        });
+        pairs.collect()
+    });
+    Some(Process { id, name, arguments, environment })
+}

@@ -1,0 +1,189 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde::Deserialize;
+
+use super::files::Files;
+use super::*;
+
+/// What the doctor must say of a fixture: `expected.json`.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct Expected {
+    client: String,
+    /// `None`: it is not here.
+    standing: Option<String>,
+    #[serde(default)]
+    registries: Vec<String>,
+    #[serde(default)]
+    mirror: Option<String>,
+    findings: Vec<ExpectedFinding>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+struct ExpectedFinding {
+    standing: String,
+    place: Option<String>,
+    /// A part of the words.
+    what: String,
+}
+
+fn fixtures() -> Vec<(PathBuf, Expected)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/doctor");
+    let mut paths: Vec<_> =
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    paths.sort();
+    let read = |path: PathBuf| {
+        let text = std::fs::read_to_string(path.join("expected.json")).unwrap();
+        let expected = serde_json::from_str(&text).unwrap();
+        (path, expected)
+    };
+    paths.into_iter().map(read).collect()
+}
+
+fn endpoints(mirror: Option<&str>) -> Endpoints {
+    let at = |text| Some(parse_endpoint(text).unwrap());
+    let mirror = at(mirror.unwrap_or("http://127.0.0.1:5050"));
+    Endpoints { mirror, direct: at("http://127.0.0.1:5051") }
+}
+
+fn scene(root: &Path, registries: &[String], mirror: Option<&str>) -> Scene {
+    let is_narrowed = !registries.is_empty();
+    let registries = if is_narrowed { registries.to_vec() } else { vec!["docker.io".to_owned()] };
+    gather(root, Order { endpoints: endpoints(mirror), registries, is_narrowed })
+}
+
+fn name(standing: Standing) -> String {
+    serde_json::to_value(standing).unwrap().as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_trap_is_found_at_its_line_and_every_good_setting_is_well() {
+    let fixtures = fixtures();
+    assert!(fixtures.len() > 100, "{} fixtures are not all", fixtures.len());
+    let mut wrong = Vec::new();
+    for (path, expected) in fixtures {
+        let client = ClientKind::from_str(&expected.client, false).unwrap();
+        let scene = scene(&path, &expected.registries, expected.mirror.as_deref());
+        let diagnosis = examine(&scene, client);
+        let lacks = |wanted: &&ExpectedFinding| {
+            !diagnosis.findings.iter().any(|finding| {
+                name(finding.standing) == wanted.standing
+                    && finding.place == wanted.place
+                    && finding.what.contains(&wanted.what)
+            })
+        };
+        let lacking: Vec<_> = expected.findings.iter().filter(lacks).map(|it| &it.what).collect();
+        if diagnosis.standing().map(name) != expected.standing || !lacking.is_empty() {
+            let name = path.file_name().unwrap();
+            wrong.push(format!("{name:?} lacks {lacking:?}: {:#?}", diagnosis.findings));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn whatever_is_not_well_comes_with_a_fix() {
+    for (path, expected) in fixtures() {
+        let client = ClientKind::from_str(&expected.client, false).unwrap();
+        let scene = scene(&path, &expected.registries, expected.mirror.as_deref());
+        for finding in examine(&scene, client).findings {
+            let is_told = finding.standing == Standing::Protected || !finding.fix.is_empty();
+            assert!(is_told, "{}: {finding:#?}", path.display());
+        }
+    }
+}
+
+/// All files of all fixtures, each once.
+fn known_paths() -> Vec<String> {
+    let mut paths = Vec::new();
+    for (root, _) in fixtures() {
+        let mut folders = vec![root.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    paths.push(format!("/{}", path.strip_prefix(&root).unwrap().display()));
+                }
+            }
+        }
+    }
+    paths.sort();
+    paths.dedup();
+    paths
+}
+
+/// Bits of which settings are made, well and badly.
+fn text() -> impl Strategy<Value = String> {
+    let bits = [
+        "server = ",
+        "\"http://127.0.0.1:5050\"",
+        "[host.\"http://127.0.0.1:5050\"]",
+        "\n",
+        "= ",
+        "capabilities = [\"pull\"]",
+        "{",
+        "}",
+        "[",
+        "]",
+        "\"registry-mirrors\"",
+        ":",
+        ",",
+        "  ",
+        "[[registry]]",
+        "[[registry.mirror]]",
+        "prefix = \"docker.io\"",
+        "location = \"x/y\"",
+        "mirrors:",
+        "docker.io:",
+        "endpoint:",
+        "- ",
+        "&a",
+        "*a",
+        "version = 2",
+        "config_path",
+        "imports = [\"*\"]",
+        "plugins",
+        "é",
+        "\u{0}",
+        "://",
+        "\"",
+        "'",
+        "#",
+    ];
+    let bit =
+        prop_oneof![proptest::sample::select(bits.to_vec()).prop_map(str::to_owned), ".{0,8}"];
+    proptest::collection::vec(bit, 0..24).prop_map(|bits| bits.concat())
+}
+
+proptest! {
+    #[test]
+    fn no_content_of_files_makes_a_checker_panic(
+        texts in proptest::collection::vec(text(), 12), seed in any::<usize>()
+    ) {
+        let paths = known_paths();
+        let mut files = BTreeMap::new();
+        for (index, text) in texts.into_iter().enumerate() {
+            let at = seed.rotate_left(u32::try_from(index).unwrap() * 5) % paths.len();
+            files.insert(paths[at].clone(), text.into_bytes());
+        }
+        let scene = Scene {
+            files: Files::Texts(files),
+            endpoints: endpoints(None),
+            registries: vec!["docker.io".to_owned(), "registry.example:5000".to_owned()],
+            is_narrowed: false,
+            processes: Vec::new(),
+            environment: BTreeMap::new(),
+            versions: BTreeMap::new(),
+        };
+        for diagnosis in diagnose(&scene, &clients(Vec::new())) {
+            for finding in &diagnosis.findings {
+                prop_assert!(!finding.what.is_empty());
+            }
+        }
+    }
+}

@@ -1,4 +1,4 @@
-//! The real clients, `skopeo` and `podman`, each test with a home of its own.
+//! The real clients, `buildah`, `podman` and `skopeo`, each test with a home of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -121,6 +121,22 @@ impl Home {
     pub(crate) fn podman_pull_for(&self, architecture: &str, reference: &str) -> Ran {
         let policy = self.sub("policy.json");
         self.podman(&["pull", "--signature-policy", &policy, "--arch", architecture, reference])
+    }
+
+    /// Runs `buildah` with these arguments.
+    #[track_caller]
+    pub(crate) fn buildah(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.command("buildah");
+        command.args(["--root", &self.sub("storage"), "--runroot", &self.sub("run")]);
+        command.args(["--storage-driver", "vfs"]);
+        command.args(["--registries-conf", &self.sub("registries.conf")]);
+        run(command.args(arguments))
+    }
+
+    /// Pulls `REFERENCE` with buildah.
+    #[track_caller]
+    pub(crate) fn buildah_pull(&self, reference: &str) -> Ran {
+        self.buildah(&["pull", "--signature-policy", &self.sub("policy.json"), reference])
     }
 
     /// Logs in to a registry with podman, as a person would.

@@ -122,7 +122,8 @@ pub fn block(tombstone: &Tombstone, is_head: bool) -> Response<Body> {
     response
 }
 
-/// Says it in the reason phrase: of an answer to HEAD containerd and `BuildKit` print nothing else.
+/// Says it in the reason phrase, too: of a refused HEAD containerd and `BuildKit` print nothing else,
+/// and of a 5xx no client does.
 pub fn add_phrase(response: &mut Response<Body>, words: &str) {
     if let Ok(phrase) = hyper::ext::ReasonPhrase::try_from(words.to_owned()) {
         response.extensions_mut().insert(phrase);

@@ -5,5 +5,7 @@
 
 mod client;
 mod control;
+mod copies;
+mod faults;
 mod matrix;
 mod stage;

@@ -46,13 +46,28 @@ pub(super) struct Settings<'a> {
     pub(super) ca_pem: &'a str,
 }
 
-/// What a client has after a pull.
+/// What a client has after a pull, and what it said.
 #[derive(Clone, Debug)]
-pub(super) enum Got {
-    /// An image, by the digests that the client reports.
-    Content(String),
-    /// None, and what it said.
-    Nothing(String),
+pub(super) struct Got {
+    /// The digests of its image, as it reports them; empty: it has none.
+    pub(super) digests: String,
+    /// Whether it says that the pull went well.
+    pub(super) is_success: bool,
+    /// Its words.
+    pub(super) words: String,
+}
+
+/// A client that keeps what it has pulled.
+pub(super) struct Running<'a> {
+    client: Client,
+    settings: Settings<'a>,
+    state: State,
+}
+
+enum State {
+    Containerd(Containerd),
+    Docker(Docker),
+    Home(Home),
 }
 
 impl Way {
@@ -114,6 +129,12 @@ impl Settings<'_> {
         }
     }
 
+    fn containerd(&self) -> Containerd {
+        let containerd = Containerd::start(self.ca_pem);
+        containerd.hosts("docker.io", &self.hosts_toml());
+        containerd
+    }
+
     fn home(&self) -> Home {
         Home::new(&self.registries_conf()).trust(self.ca_pem)
     }
@@ -142,17 +163,33 @@ impl Client {
         }
     }
 
-    /// Pulls the tag with a fresh client that never had anything.
+    /// A fresh one that never had anything.
     #[track_caller]
-    pub(super) fn pull(self, settings: &Settings<'_>, repository: &str) -> Got {
-        let reference = settings.reference(repository);
-        match self {
-            Self::BuildKit => build_kit(&settings.docker(), &reference),
-            Self::Buildah => buildah(&settings.home(), &reference),
-            Self::Containerd => containerd(settings, &reference),
-            Self::Docker => docker(&settings.docker(), &reference),
-            Self::Podman => podman(&settings.home(), &reference),
-            Self::Skopeo => skopeo(&settings.home(), &reference),
+    pub(super) fn start(self, settings: Settings<'_>) -> Running<'_> {
+        let state = match self {
+            Self::BuildKit | Self::Docker => State::Docker(settings.docker()),
+            Self::Containerd => State::Containerd(settings.containerd()),
+            Self::Buildah | Self::Podman | Self::Skopeo => State::Home(settings.home()),
+        };
+        Running { client: self, settings, state }
+    }
+}
+
+impl Running<'_> {
+    /// Pulls the tag of a repository.
+    #[track_caller]
+    pub(super) fn pull(&self, repository: &str) -> Got {
+        let reference = &self.settings.reference(repository);
+        match (&self.state, self.client) {
+            (State::Containerd(containerd), _) => {
+                let is_plain = self.settings.way == Some(Way::Direct);
+                by_containerd(containerd, is_plain, reference)
+            }
+            (State::Docker(docker), Client::BuildKit) => by_build_kit(docker, reference),
+            (State::Docker(docker), _) => by_docker(docker, reference),
+            (State::Home(home), Client::Buildah) => by_buildah(home, reference),
+            (State::Home(home), Client::Podman) => by_podman(home, reference),
+            (State::Home(home), _) => by_skopeo(home, reference),
         }
     }
 }
@@ -163,59 +200,61 @@ impl Display for Client {
     }
 }
 
-fn docker(docker: &Docker, reference: &str) -> Got {
+fn by_docker(docker: &Docker, reference: &str) -> Got {
     let pulled = docker.docker(&["pull", reference]);
     let format = "{{.Id}} {{.RepoDigests}} {{.RootFS.Layers}}";
-    has(pulled, &docker.docker(&["image", "inspect", "--format", format, reference]))
+    got(&pulled, &docker.docker(&["image", "inspect", "--format", format, reference]))
 }
 
 /// What was built has the layers of what it was built from.
-fn build_kit(docker: &Docker, reference: &str) -> Got {
+fn by_build_kit(docker: &Docker, reference: &str) -> Got {
     let built = docker.build_from(reference);
-    has(built, &docker.docker(&["image", "inspect", "--format", "{{.RootFS.Layers}}", "built"]))
+    got(&built, &docker.docker(&["image", "inspect", "--format", "{{.RootFS.Layers}}", "built"]))
 }
 
-fn containerd(settings: &Settings<'_>, reference: &str) -> Got {
-    let containerd = Containerd::start(settings.ca_pem);
-    containerd.hosts("docker.io", &settings.hosts_toml());
-    let plain: &[&str] = if settings.way == Some(Way::Direct) { &["--plain-http"] } else { &[] };
+fn by_containerd(containerd: &Containerd, is_plain: bool, reference: &str) -> Got {
+    let plain: &[&str] = if is_plain { &["--plain-http"] } else { &[] };
     let pulled = containerd.pull(reference, plain);
     let listed = containerd.ctr(&["images", "ls", &format!("name=={reference}")]).ok();
-    has(pulled, &Ran { stdout: listed.stdout.lines().skip(1).collect(), ..listed })
+    // Below its headings.
+    got(&pulled, &Ran { stdout: listed.stdout.lines().skip(1).collect(), ..listed })
 }
 
-fn podman(home: &Home, reference: &str) -> Got {
+fn by_podman(home: &Home, reference: &str) -> Got {
     let pulled = home.podman_pull(reference);
-    has(pulled, &home.podman(&["image", "inspect", "--format", "{{.Digest}} {{.Id}}", reference]))
+    let format = "{{.Digest}} {{.Id}}";
+    got(&pulled, &home.podman(&["image", "inspect", "--format", format, reference]))
 }
 
-fn buildah(home: &Home, reference: &str) -> Got {
+fn by_buildah(home: &Home, reference: &str) -> Got {
     let pulled = home.buildah_pull(reference);
     let format = "{{.FromImageDigest}} {{.FromImageID}}";
-    has(pulled, &home.buildah(&["inspect", "--type", "image", "--format", format, reference]))
+    got(&pulled, &home.buildah(&["inspect", "--type", "image", "--format", format, reference]))
 }
 
-/// skopeo keeps nothing: the manifest that it copied last is what it got.
+/// skopeo keeps nothing: what counts is the manifest that it copied into a fresh folder.
 ///
 /// Behind a mirror its `copy` stops at the tombstone's config, a 404, without a word of ours; its
 /// `inspect` says why.
-fn skopeo(home: &Home, reference: &str) -> Got {
-    let to = home.path().join("copied");
-    let (from, dir) = (format!("docker://{reference}"), format!("dir:{}", to.display()));
+fn by_skopeo(home: &Home, reference: &str) -> Got {
+    let to = tempfile::tempdir_in(home.path()).expect("a temporary directory");
+    let from = format!("docker://{reference}");
+    let dir = format!("dir:{}", to.path().display());
     let copied = home.skopeo(&["copy", "--preserve-digests", &from, &dir]);
-    match std::fs::read(to.join("manifest.json")) {
-        Ok(manifest) if copied.status.success() => Got::Content(sha256(&manifest)),
-        _ => Got::Nothing(said(&copied) + &said(&home.skopeo(&["inspect", "--no-tags", &from]))),
+    let manifest = std::fs::read(to.path().join("manifest.json"));
+    let is_success = copied.status.success();
+    let mut words = said(&copied);
+    if !is_success {
+        words += &said(&home.skopeo(&["inspect", "--no-tags", &from]));
     }
+    // The folder gets its manifest last.
+    Got { digests: manifest.map_or_else(|_| String::new(), |it| sha256(&it)), is_success, words }
 }
 
-/// What counts is what a client has, whatever it says: nothing after a success, or something after
-/// a failure, is no pull that these tests know.
-#[track_caller]
-fn has(pulled: Ran, report: &Ran) -> Got {
-    let has_content = report.status.success() && !report.stdout.trim().is_empty();
-    assert_eq!(pulled.status.success(), has_content, "{pulled:#?} {report:#?}");
-    if has_content { Got::Content(report.stdout.clone()) } else { Got::Nothing(said(&pulled)) }
+fn got(pulled: &Ran, report: &Ran) -> Got {
+    let digests =
+        if report.status.success() { report.stdout.trim().to_owned() } else { String::new() };
+    Got { digests, is_success: pulled.status.success(), words: said(pulled) }
 }
 
 fn said(ran: &Ran) -> String {

@@ -5,9 +5,9 @@ use crate::support::fault::Fault;
 use crate::support::registry::ScriptedRegistry;
 
 use super::client::{Client, Settings, Way};
-use super::stage::{Outcome, Stage, judge, play, repository};
+use super::stage::{Outcome, Repository, Stage, judge, play};
 
-const REPOSITORY: &str = "block";
+const REPOSITORY: Repository = "team/block";
 
 #[test]
 fn a_mirror_that_only_refuses_sends_every_client_to_the_moved_image() {
@@ -28,12 +28,12 @@ fn a_mirror_that_only_refuses_sends_every_client_to_the_moved_image() {
                     direct: String::new(),
                     ca_pem: &stage.authority.ca_pem,
                 };
-                let got = client.pull(&settings, &repository(REPOSITORY));
-                assert_eq!(judge(got, REPOSITORY), Outcome::Moved, "{client} {way:?}");
+                let got = client.start(settings).pull(REPOSITORY);
+                assert_eq!(judge(&got, REPOSITORY), Outcome::Moved, "{client} {way:?}");
                 assert!(stage.strangers().len() > before, "{client} {way:?} was not seen");
             }
         }
-        let refused = refuses.requests().len();
-        assert!(refused >= Client::ALL.len(), "every client asked the mirror first: {refused}");
+        let asked = refuses.requests().len();
+        assert!(asked >= Client::ALL.len(), "every client asks its mirror first: {asked}");
     });
 }

@@ -5,30 +5,28 @@ use std::process::Command;
 use crate::support::process::{find_debians, have, run};
 
 use super::client::{Client, Way};
-use super::stage::{Outcome, Reaction, Stage, play};
+use super::stage::{Outcome, Repository, Stage, play};
 
-const REACTIONS: [Reaction; 3] = ["alert", "hold", "block"];
+const REPOSITORIES: [Repository; 3] = ["team/alert", "team/hold", "team/block"];
 
 /// Pulls before and after the tags move.
+#[expect(clippy::print_stdout, reason = "the table is for the person who runs the tests")]
 fn every_reaction(client: Client) {
     let mut stage = Stage::new();
-    stage.release(&REACTIONS);
-    for way in client.ways() {
-        for reaction in REACTIONS {
-            let outcome = stage.pull(client, *way, reaction);
-            assert_eq!(outcome, Outcome::First, "{client} {way:?} {reaction}");
-        }
+    stage.release(&REPOSITORIES);
+    let each = || client.ways().iter().flat_map(|way| REPOSITORIES.map(|it| (*way, it)));
+    for (way, repository) in each() {
+        let outcome = stage.pull(client, way, repository);
+        assert_eq!(outcome, Outcome::First, "{client} {way:?} {repository}");
     }
-    stage.overwrite(&REACTIONS);
-    for way in client.ways() {
-        for reaction in REACTIONS {
-            let outcome = stage.pull(client, *way, reaction);
-            println!("{client}, {way:?}, {reaction}: {outcome}");
-            match (reaction, outcome) {
-                ("alert", Outcome::Moved) | ("hold", Outcome::First) => {}
-                ("block", Outcome::Refused(words)) => assert_ours(*way, &words),
-                (_, outcome) => panic!("{client} {way:?} {reaction}: {outcome:?}"),
-            }
+    stage.overwrite(&REPOSITORIES);
+    for (way, repository) in each() {
+        let outcome = stage.pull(client, way, repository);
+        println!("{client}, {way:?}, {repository}: {outcome}");
+        match (repository, outcome) {
+            ("team/alert", Outcome::Moved) | ("team/hold", Outcome::First) => {}
+            ("team/block", Outcome::Refused(words)) => assert_ours(way, &words),
+            (_, outcome) => panic!("{client} {way:?} {repository}: {outcome:?}"),
         }
     }
     stage.assert_nobody_went_round();
@@ -38,7 +36,7 @@ fn every_reaction(client: Client) {
 /// The client says what happened, and nothing of passwords.
 #[track_caller]
 fn assert_ours(way: Way, words: &str) {
-    let (first, moved) = (Stage::first("block"), Stage::moved("block"));
+    let (first, moved) = (Stage::first("team/block"), Stage::moved("team/block"));
     for part in ["immutag: ", "is pinned to", first.digest(), moved.digest()] {
         assert!(words.contains(part), "no {part} by {way:?} in: {words}");
     }

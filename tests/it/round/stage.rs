@@ -9,7 +9,7 @@ use crate::support::immutag::Immutag;
 use crate::support::setup::Setup;
 use crate::support::tls::Authority;
 
-use super::client::{Client, Got, Way};
+use super::client::{Client, Got, Running, Way};
 
 /// Where Docker Hub is. It is no loopback address: Docker takes those for trustworthy without TLS.
 const ADDRESS: &str = "10.77.0.10";
@@ -21,8 +21,8 @@ pub(super) const TAG: &str = "1.0.0";
 /// How much of a client's words is printed.
 const TOLD: usize = 200;
 
-/// What a rule does when the tag moves; the repositories are named after it.
-pub(super) type Reaction = &'static str;
+/// A repository of Docker Hub; the last part of its name is the reaction to its tag's moves.
+pub(super) type Repository = &'static str;
 
 /// Docker Hub, and immutag before it.
 pub(super) struct Stage {
@@ -87,36 +87,40 @@ impl Stage {
         Self { authority, hub, immutag }
     }
 
-    /// What the tag of a reaction's repository is at first.
-    pub(super) fn first(reaction: Reaction) -> Image {
-        Image::new(&format!("{reaction}, as released"))
+    /// What the tag of a repository is at first.
+    pub(super) fn first(repository: Repository) -> Image {
+        Image::new(&format!("{repository}, as released"))
     }
 
     /// What it is moved to.
-    pub(super) fn moved(reaction: Reaction) -> Image {
-        Image::new(&format!("{reaction}, by a thief"))
+    pub(super) fn moved(repository: Repository) -> Image {
+        Image::new(&format!("{repository}, by a thief"))
     }
 
     /// Docker Hub gets the first image of each repository.
-    pub(super) fn release(&self, reactions: &[Reaction]) {
-        for reaction in reactions {
-            self.hub.push(&repository(reaction), TAG, &Self::first(reaction));
+    pub(super) fn release(&self, repositories: &[Repository]) {
+        for repository in repositories {
+            self.hub.push(repository, TAG, &Self::first(repository));
         }
     }
 
     /// Docker Hub's tags are overwritten.
-    pub(super) fn overwrite(&self, reactions: &[Reaction]) {
-        for reaction in reactions {
-            self.hub.push(&repository(reaction), TAG, &Self::moved(reaction));
+    pub(super) fn overwrite(&self, repositories: &[Repository]) {
+        for repository in repositories {
+            self.hub.push(repository, TAG, &Self::moved(repository));
         }
+    }
+
+    /// A fresh client that comes by `way`.
+    #[track_caller]
+    pub(super) fn client(&self, client: Client, way: Way) -> Running<'_> {
+        client.start(way.settings(self.immutag.addresses(), &self.authority.ca_pem))
     }
 
     /// What a fresh client gets that pulls by `way`.
     #[track_caller]
-    pub(super) fn pull(&self, client: Client, way: Way, reaction: Reaction) -> Outcome {
-        let at = self.immutag.addresses();
-        let got = client.pull(&way.settings(at, &self.authority.ca_pem), &repository(reaction));
-        judge(got, reaction)
+    pub(super) fn pull(&self, client: Client, way: Way, repository: Repository) -> Outcome {
+        judge(&self.client(client, way).pull(repository), repository)
     }
 
     /// The lines of Docker Hub's log that tell of anybody but immutag and this test, which does
@@ -145,26 +149,23 @@ impl Stage {
     }
 }
 
-/// The repository in which a reaction is tried.
-pub(super) fn repository(reaction: Reaction) -> String {
-    format!("team/{reaction}")
-}
-
-/// Tells by digests whose content a client has.
+/// Tells by digests whose content a client has that had none before the pull.
 #[track_caller]
-pub(super) fn judge(got: Got, reaction: Reaction) -> Outcome {
-    let (first, moved) = (Stage::first(reaction), Stage::moved(reaction));
-    match got {
-        Got::Nothing(words) => Outcome::Refused(words),
-        Got::Content(digests) => match (names(&digests, &first), names(&digests, &moved)) {
-            (true, false) => Outcome::First,
-            (false, true) => Outcome::Moved,
-            _ => panic!("neither image, or both: {digests}"),
-        },
+pub(super) fn judge(got: &Got, repository: Repository) -> Outcome {
+    let Got { digests, is_success, words } = got;
+    assert_eq!(*is_success, !digests.is_empty(), "{got:#?}");
+    if digests.is_empty() {
+        return Outcome::Refused(words.clone());
+    }
+    let (first, moved) = (Stage::first(repository), Stage::moved(repository));
+    match (names(digests, &first), names(digests, &moved)) {
+        (true, false) => Outcome::First,
+        (false, true) => Outcome::Moved,
+        _ => panic!("neither image, or both: {digests}"),
     }
 }
 
-fn names(digests: &str, image: &Image) -> bool {
+pub(super) fn names(digests: &str, image: &Image) -> bool {
     let blobs = image.layers.iter().chain([&image.config, &image.manifest.blob]);
     blobs.into_iter().any(|blob| digests.contains(&blob.digest))
 }

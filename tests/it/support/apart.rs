@@ -13,7 +13,7 @@ use super::process::{have, run, run_within};
 const INSIDE: &str = "APART_PLAYS";
 
 /// How long a test in a world of its own may take.
-const PATIENCE: Duration = Duration::from_secs(240);
+const PATIENCE: Duration = Duration::from_mins(4);
 
 /// Where programs keep things on a machine: empty ones inside.
 const FRESH: [&str; 4] = ["/opt", "/run", "/var/lib", "/var/tmp"];

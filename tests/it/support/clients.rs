@@ -133,10 +133,12 @@ impl Home {
         run(command.args(arguments))
     }
 
-    /// Pulls `REFERENCE` with buildah.
+    /// Pulls `REFERENCE` with buildah; by itself it would not ask again for what it has.
     #[track_caller]
     pub(crate) fn buildah_pull(&self, reference: &str) -> Ran {
-        self.buildah(&["pull", "--signature-policy", &self.sub("policy.json"), reference])
+        let policy = self.sub("policy.json");
+        let pull = ["pull", "--policy", "always", "--signature-policy", &policy, reference];
+        self.buildah(&pull)
     }
 
     /// Logs in to a registry with podman, as a person would.

@@ -103,12 +103,12 @@ impl Admin {
 fn observe_ledger(metrics: &Metrics, status: &LedgerStatus) {
     let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     metrics.conflicts_open.set(clamp(status.conflicts));
-    metrics.ledger_failed.set(i64::from(status.failure.is_some()));
-    metrics.ledger_rebuilding.set(i64::from(status.rebuilding));
-    metrics.ledger_sequence.set(clamp(status.sequence));
+    metrics.ledger.failed.set(i64::from(status.failure.is_some()));
+    metrics.ledger.rebuilding.set(i64::from(status.rebuilding));
+    metrics.ledger.sequence.set(clamp(status.sequence));
     metrics.pins.set(clamp(status.pins));
     let created = std::time::Duration::from_millis(status.created_ms);
-    metrics.ledger_created.set(created.as_secs_f64());
+    metrics.ledger.created.set(created.as_secs_f64());
 }
 
 fn without_port(host: &str) -> &str {

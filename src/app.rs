@@ -13,7 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::{Admin, socket};
+use crate::admin::Admin;
+use crate::admin::socket::{self, Doers};
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
@@ -107,7 +108,8 @@ impl App {
         let listeners = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
-        let answers = socket::run(socket, Arc::clone(&ledger), wiring.stopped.clone());
+        let doers = Doers { ledger: Arc::clone(&ledger) as _, pull: Arc::clone(&pull) };
+        let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
@@ -168,7 +170,7 @@ async fn open_ledger(
     metrics: &Arc<Metrics>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<FileLedger>, StartError> {
-    let histogram = metrics.ledger_fdatasync.clone();
+    let histogram = metrics.ledger.fdatasync.clone();
     let options = OpenOptions {
         expected_id: config.expected_ledger.clone(),
         accept_rollback,

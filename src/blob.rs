@@ -45,6 +45,9 @@ pub trait BlobStore: Send + Sync {
     /// Opens content, held or cached.
     fn open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>>;
 
+    /// The length of content that is here, held or cached, in bytes.
+    fn size_bytes(&self, digest: &Digest) -> io::Result<Option<u64>>;
+
     /// Begins to store content.
     fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<fs::Staged, BlobError>;
 

@@ -52,11 +52,13 @@ pub enum EventKind {
     Invalid = 19,
     /// A person accepted a ledger that is older than its anchor.
     RollbackAccepted = 20,
+    /// A client asked for the digest that had just been refused to it: `who` is its address.
+    Bypassed = 21,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Created,
         Self::Pinned,
         Self::Observed,
@@ -77,6 +79,7 @@ impl EventKind {
         Self::Forgotten,
         Self::Invalid,
         Self::RollbackAccepted,
+        Self::Bypassed,
     ];
 
     /// The kind with this number; `None` for one that a later version wrote.
@@ -89,6 +92,7 @@ impl EventKind {
         match self {
             Self::Accepted => "accepted",
             Self::Approved => "approved",
+            Self::Bypassed => "bypassed",
             Self::Conflict => "conflict",
             Self::Created => "created",
             Self::Deleted => "deleted",
@@ -131,7 +135,7 @@ pub struct Draft {
     pub observed: Option<Content>,
     /// How the pin came to be, for the kinds that set one.
     pub provenance: Option<Provenance>,
-    /// Who decided: a user's name, or empty.
+    /// Who decided: a user's name; for `bypassed` the client's address; or empty.
     pub who: String,
     /// Why, in words; or detail that the kind asks for.
     pub why: String,

@@ -153,6 +153,9 @@ pub trait LedgerStore: Send + Sync {
     /// Whether a person has denied `digest` everywhere. Never blocks, never fails.
     fn is_revoked(&self, digest: &Digest) -> bool;
 
+    /// Whether a person has denied anything at all. Never blocks, never fails.
+    fn has_revoked(&self) -> bool;
+
     /// The events of one tag, oldest first.
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError>;
 

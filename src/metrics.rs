@@ -17,6 +17,11 @@ pub struct Metrics {
     pub cache_hits: IntCounterVec,
     /// Answers that needed the upstream, by kind.
     pub cache_misses: IntCounterVec,
+    /// Clients that asked for what they had just been refused under block.
+    pub bypasses: IntCounter,
+    /// Pins whose content was completed after their tag moved or vanished, by outcome: `complete`,
+    /// `incomplete`.
+    pub completions: IntCounterVec,
     /// Conflict events written, by reaction.
     pub conflicts: IntCounterVec,
     /// Tags with an open conflict.
@@ -27,16 +32,8 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Fills of blobs from an upstream, by outcome: `complete`, `failed`.
     pub fills: IntCounterVec,
-    /// When the ledger was created.
-    pub ledger_created: Gauge,
-    /// Whether the ledger refuses to write.
-    pub ledger_failed: IntGauge,
-    /// How long the ledger's fdatasync takes.
-    pub ledger_fdatasync: Histogram,
-    /// Whether the index is being rebuilt.
-    pub ledger_rebuilding: IntGauge,
-    /// The last durable event.
-    pub ledger_sequence: IntGauge,
+    /// How the ledger is.
+    pub ledger: LedgerMetrics,
     /// Tags with a pin.
     pub pins: IntGauge,
     /// Plain errors for covered tags on mirror listeners: the client may have gone elsewhere.
@@ -55,6 +52,34 @@ pub struct Metrics {
     pub upstream_seconds: HistogramVec,
     /// Verdicts, by verdict and reaction.
     pub verdicts: IntCounterVec,
+}
+
+/// How the ledger is.
+pub struct LedgerMetrics {
+    /// When it was created.
+    pub created: Gauge,
+    /// Whether it refuses to write.
+    pub failed: IntGauge,
+    /// How long its fdatasync takes.
+    pub fdatasync: Histogram,
+    /// Whether its index is being rebuilt.
+    pub rebuilding: IntGauge,
+    /// The last durable event.
+    pub sequence: IntGauge,
+}
+
+impl LedgerMetrics {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            created: make
+                .time("ledger_created_timestamp_seconds", "When the ledger was created, Unix time"),
+            failed: make.gauge("ledger_failed", "1 while the ledger refuses to write"),
+            fdatasync: make
+                .histogram("ledger_fdatasync_seconds", "How long the ledger's fdatasync takes"),
+            rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
+            sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
+        }
+    }
 }
 
 /// Latencies from 0.1 ms to about 30 s.
@@ -128,18 +153,21 @@ impl Metrics {
                 "Answers that needed the upstream",
                 &["kind"],
             ),
+            bypasses: make.counter(
+                "bypasses_total",
+                "Clients that asked for a digest right after it was refused to them",
+            ),
+            completions: make.counters(
+                "completions_total",
+                "Pins whose content was completed after their tag moved or vanished",
+                &["outcome"],
+            ),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
             connections: make.gauges("connections", "Client connections open", &["listener"]),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
-            ledger_created: make
-                .time("ledger_created_timestamp_seconds", "When the ledger was created, Unix time"),
-            ledger_failed: make.gauge("ledger_failed", "1 while the ledger refuses to write"),
-            ledger_fdatasync: make
-                .histogram("ledger_fdatasync_seconds", "How long the ledger's fdatasync takes"),
-            ledger_rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
-            ledger_sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
+            ledger: LedgerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
                 "possible_bypass_total",
@@ -227,6 +255,7 @@ mod tests {
             for one in [&self.cache_hits, &self.cache_misses, &self.conflicts, &self.events] {
                 one.with_label_values(&["x"]).inc();
             }
+            self.completions.with_label_values(&["x"]).inc();
             self.fills.with_label_values(&["x"]).inc();
             self.refusals.with_label_values(&["x"]).inc();
             self.connections.with_label_values(&["x"]).inc();

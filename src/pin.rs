@@ -190,7 +190,8 @@ impl TagState {
                     conflict.repeats += event.count;
                 }
             }
-            EventKind::Created
+            EventKind::Bypassed
+            | EventKind::Created
             | EventKind::Downgraded
             | EventKind::Invalid
             | EventKind::Revoked

@@ -7,6 +7,9 @@
 mod asking;
 mod blob;
 mod by_digest;
+mod canary;
+mod closure;
+mod complete;
 mod covered;
 mod filling;
 mod flights;
@@ -16,6 +19,8 @@ mod permit;
 mod recorded;
 mod refusal;
 mod sight;
+mod tripwire;
+mod whole;
 mod writing;
 
 use std::net::IpAddr;
@@ -23,10 +28,11 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
 pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
+pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
 
@@ -71,6 +77,7 @@ pub struct Edges {
 pub struct Pull {
     edges: Edges,
     settings: ArcSwap<Settings>,
+    canary: ArcSwapOption<canary::Canary>,
     memory: Memory,
 }
 
@@ -93,7 +100,23 @@ struct Memory {
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: filling::Fills,
+    /// Blobs of a repository that its upstream had within the minute.
+    upstream_has: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Pins whose content was completed, or tried to be, within ten minutes.
+    completed: moka::sync::Cache<(PinKey, u64), ()>,
+    completions: Arc<tokio::sync::Semaphore>,
+    tripwire: tripwire::Tripwire,
     started: Duration,
+}
+
+/// Which way a tag goes.
+enum Way {
+    /// Under `alert`, `hold` or `block`.
+    Covered(Arc<crate::policy::Rule>),
+    /// Mutable by specification.
+    Exempt,
+    /// Under `record`, or under no rule.
+    Recorded,
 }
 
 /// Who asks, and how.
@@ -123,6 +146,12 @@ pub struct ManifestRequest {
     pub accept_text: Option<String>,
     /// Who asks.
     pub asker: Asker,
+}
+
+impl ManifestRequest {
+    fn origin(&self) -> asking::Origin {
+        self.asker.origin(&self.upstream, &self.repository)
+    }
 }
 
 /// A manifest for a client.
@@ -156,7 +185,8 @@ impl Pull {
     /// A pull path with nothing remembered.
     pub fn new(edges: Edges, settings: Settings) -> Arc<Self> {
         let memory = Memory::new(edges.clock.monotonic());
-        Arc::new(Self { edges, settings: ArcSwap::from_pointee(settings), memory })
+        let (settings, canary) = (ArcSwap::from_pointee(settings), ArcSwapOption::empty());
+        Arc::new(Self { edges, settings, canary, memory })
     }
 
     /// Takes new settings; requests under way keep theirs.
@@ -182,6 +212,7 @@ impl Pull {
         let tag = match &request.reference {
             ManifestReference::Digest(digest) => {
                 let digest = *digest;
+                self.trip(&request, digest);
                 return self.manifest_by_digest(request, digest).await;
             }
             ManifestReference::Tag(tag) => tag.clone(),
@@ -191,21 +222,26 @@ impl Pull {
             repository: request.repository.clone(),
             tag,
         };
-        let settings = self.settings.load();
-        let covering = match settings.policy.decide(&key) {
-            Decision::Ruled(rule) if rule.reaction.is_covered() => Some(Arc::clone(rule)),
-            Decision::Exempt => return self.relay(request, None).await,
-            Decision::Ruled(_) | Decision::Unmatched => None,
-        };
-        drop(settings);
-        match covering {
-            Some(rule) => {
+        match self.decide(&key) {
+            Way::Covered(rule) => {
                 // A connection that breaks off sends a client to the real registry.
                 let covered = self.covered(request, key.clone(), rule);
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
-            None => self.recorded(request, key).await,
+            Way::Exempt => self.relay(request, None).await,
+            Way::Recorded => self.recorded(request, key).await,
+        }
+    }
+
+    fn decide(&self, key: &PinKey) -> Way {
+        if let Some(rule) = self.canary_rule(key) {
+            return Way::Covered(rule);
+        }
+        match self.settings.load().policy.decide(key) {
+            Decision::Ruled(rule) if rule.reaction.is_covered() => Way::Covered(Arc::clone(rule)),
+            Decision::Exempt => Way::Exempt,
+            Decision::Ruled(_) | Decision::Unmatched => Way::Recorded,
         }
     }
 }
@@ -223,20 +259,30 @@ impl Memory {
                 .max_capacity(MANIFEST_BYTES)
                 .weigher(weigh)
                 .build(),
-            claims: moka::sync::Cache::builder().max_capacity(10_000).time_to_live(minute).build(),
-            invalid: moka::sync::Cache::builder()
-                .max_capacity(10_000)
-                .time_to_live(Duration::from_hours(1))
-                .build(),
+            claims: remembering(10_000, minute),
+            invalid: remembering(10_000, Duration::from_hours(1)),
             kept: moka::sync::Cache::new(100_000),
             held: moka::sync::Cache::new(100_000),
             permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
             fills: filling::Fills::default(),
+            upstream_has: remembering(100_000, minute),
+            completed: remembering(100_000, 10 * minute),
+            completions: Arc::new(tokio::sync::Semaphore::new(complete::TAGS_AT_ONCE)),
+            tripwire: tripwire::Tripwire::default(),
             started,
         }
     }
+}
+
+/// What is remembered for a while: at most `capacity` entries, each for `span`.
+fn remembering<K, V>(capacity: u64, span: Duration) -> moka::sync::Cache<K, V>
+where
+    K: Eq + std::hash::Hash + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    moka::sync::Cache::builder().max_capacity(capacity).time_to_live(span).build()
 }
 
 fn crashed(key: &PinKey) -> Refusal {

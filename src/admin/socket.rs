@@ -1,9 +1,10 @@
 //! The Unix socket by which a running server is told what a person decides.
 //!
-//! One connection carries one request, a line of JSON ([`Request`]), and its answer, a line of JSON
-//! per piece ([`Line`]); the last one is `done` or `failed`. Who asks is what the kernel says of
-//! the peer; nobody but the server's own user and root is heard.
+//! One connection carries one request, a line of JSON ([`Request`], or [`canary::Asked`]), and its
+//! answer, a line of JSON per piece ([`Line`]); the last one is `done` or `failed`. Who asks is what
+//! the kernel says of the peer; nobody but the server's own user and root is heard.
 
+pub mod canary;
 mod place;
 
 pub use place::{Socket, bind, connect, path};
@@ -22,8 +23,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::canary::Asked;
 use super::user;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
+use crate::pull::Pull;
 
 /// The largest request, in bytes.
 const REQUEST_LIMIT: u64 = 16 << 10;
@@ -48,17 +51,23 @@ pub enum Line {
     Done,
     /// The request was not done; nothing follows.
     Failed(Fault),
+    /// The canary is in place until the client closes its side.
+    Placed,
     /// A piece of the answer.
     Reply(Reply),
 }
 
+/// Who does what is asked.
+#[derive(Clone)]
+pub struct Doers {
+    /// The ledger.
+    pub ledger: Arc<dyn Ledger>,
+    /// Where a canary is placed.
+    pub pull: Arc<Pull>,
+}
+
 /// Answers requests until `stop` turns true, then lets those that run end.
-pub async fn run<L: Ledger + 'static>(
-    socket: Socket,
-    ledger: Arc<L>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let ledger: Arc<dyn Ledger> = ledger;
+pub async fn run(socket: Socket, doers: Doers, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let mut running = JoinSet::new();
     loop {
@@ -73,9 +82,9 @@ pub async fn run<L: Ledger + 'static>(
         };
         match accepted {
             Ok((stream, permit)) => {
-                let (ledger, stop) = (Arc::clone(&ledger), stop.clone());
+                let (doers, stop) = (doers.clone(), stop.clone());
                 running.spawn(async move {
-                    converse(stream, ledger, stop).await;
+                    converse(stream, doers, stop).await;
                     drop(permit);
                 });
             }
@@ -95,21 +104,27 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 }
 
 /// One connection, from request to answer.
-async fn converse(stream: UnixStream, ledger: Arc<dyn Ledger>, mut stop: watch::Receiver<bool>) {
+async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bool>) {
     let peer = stream.peer_cred().map(|peer| peer.uid());
-    let (reader, writer) = stream.into_split();
+    let (mut reader, writer) = stream.into_split();
     let mut writer = Writer(BufWriter::new(writer));
     let last = match admit(peer) {
         Err(fault) => Line::Failed(fault),
         Ok(who) => {
             let read = tokio::select! {
-                read = timeout(REQUEST_TIMEOUT, read(reader)) => read,
+                read = timeout(REQUEST_TIMEOUT, read(&mut reader)) => read,
                 () = stopped(&mut stop) => return,
             };
             match read {
                 Err(_) => Line::Failed(Fault::Failed("the request took too long".into())),
                 Ok(Err(fault)) => Line::Failed(fault),
-                Ok(Ok(request)) => answer(ledger, request, &who, &mut writer).await,
+                Ok(Ok(Asked::Ledger(request))) => {
+                    answer(doers.ledger, request, &who, &mut writer).await
+                }
+                Ok(Ok(Asked::Canary { canary })) => {
+                    let gone = canary::gone(&mut reader, &mut stop);
+                    canary::keep(&doers, canary, &who, &mut writer, gone).await
+                }
             }
         }
     };
@@ -138,7 +153,7 @@ const fn is_heard(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
-async fn read(reader: OwnedReadHalf) -> Result<Request, Fault> {
+async fn read(reader: &mut OwnedReadHalf) -> Result<Asked, Fault> {
     let mut line = Vec::new();
     let mut reader = BufReader::new(reader.take(REQUEST_LIMIT));
     let read = reader.read_until(b'\n', &mut line).await;

@@ -72,6 +72,15 @@ impl Fill {
         FillReader { fill: self.clone(), at: first, end }
     }
 
+    /// Waits until the writer is gone: whether the content agreed with its digest, and by then is
+    /// stored or never will be.
+    pub async fn settled(&self) -> bool {
+        let mut progress = self.progress.clone();
+        while progress.changed().await.is_ok() {}
+        let state = progress.borrow().state;
+        state == State::Verified
+    }
+
     /// Whether it failed: nobody should join it any more.
     pub fn is_broken(&self) -> bool {
         self.progress.borrow().state == State::Broken

@@ -116,6 +116,17 @@ impl BlobStore for FsStore {
         Ok(None)
     }
 
+    fn size_bytes(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
+            match fs::metadata(path) {
+                Ok(metadata) => return Ok(Some(metadata.len())),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
     fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<Staged, BlobError> {
         self.shared.has_room(size_bytes.unwrap_or(0))?;
         let number = self.shared.next_staged.fetch_add(1, Ordering::Relaxed);

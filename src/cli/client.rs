@@ -156,6 +156,7 @@ impl Answer {
                     socket::Line::Done => Ok(None),
                     socket::Line::Failed(fault) => Err(fault.into()),
                     socket::Line::Reply(reply) => Ok(Some(reply)),
+                    socket::Line::Placed => bail!("the server answered what nobody asked for"),
                 }
             }
         }

@@ -4,7 +4,6 @@
 //! claim is checked where it is printed, and the first that does not hold ends the demo.
 
 mod client;
-mod registry;
 mod screen;
 mod stage;
 mod telling;
@@ -17,10 +16,10 @@ use clap::Args;
 use hyper::Method;
 
 use self::client::{Answer, Pulled, ask, pull};
-use self::registry::Release;
 use self::screen::{Ink, Screen, short};
 use self::stage::{Stage, rule};
 use super::exit::Code;
+use super::registry::Release;
 use crate::config::ListenerKind;
 use crate::pin::PinKey;
 use crate::policy::Reaction;

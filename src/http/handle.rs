@@ -144,7 +144,8 @@ impl Registry {
         repository: &str,
         by_ns: bool,
     ) -> Result<Located, Refusal> {
-        let upstream = self.pull.settings().upstreams.locate(&name);
+        let canary = self.pull.canary_upstream(repository);
+        let upstream = canary.or_else(|| self.pull.settings().upstreams.locate(&name));
         let upstream = upstream.ok_or_else(|| self.unknown(name.as_str()))?;
         let repository = name
             .repository(repository)
@@ -253,6 +254,7 @@ impl Registry {
         let blocks = is_mirror && is_covered && refusal.reason.is_ours();
         self.tell(refusal, &request_id, path, peer);
         if blocks {
+            self.pull.arm(peer.ip(), refusal);
             let tombstone = Tombstone::of(refusal);
             let response = answer::block(&tombstone, is_head);
             self.tombstones.insert(tombstone.blob, tombstone.clone());

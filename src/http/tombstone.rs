@@ -68,7 +68,11 @@ fn nobodys(text: &str) -> Digest {
     Digest::sha256(digest.map(|byte| !byte))
 }
 
-/// What a person reads: printable ASCII on one line, at most 800 characters.
+/// The longest text: enough for what happened to the longest reference, and for the commands that
+/// end it.
+const TEXT_LIMIT: usize = 2500;
+
+/// What a person reads: printable ASCII on one line.
 fn text(refusal: &Refusal) -> String {
     let mut text = format!("immutag: {} ({})", refusal.message, refusal.reason.name());
     if !refusal.help.is_empty() {
@@ -76,7 +80,7 @@ fn text(refusal: &Refusal) -> String {
     }
     text.chars()
         .map(|character| if matches!(character, ' '..='~') { character } else { '?' })
-        .take(800)
+        .take(TEXT_LIMIT)
         .collect()
 }
 

@@ -218,7 +218,7 @@ async fn revocations_hold_at_once_and_can_be_taken_back(store: Store) {
             };
             let event = store.append_global(draft).await.unwrap();
             assert_eq!((event.kind, event.pinned, &*event.who), (kind, Some(digest), "root"));
-            assert_eq!(store.is_revoked(&digest), revoked);
+            assert_eq!((store.is_revoked(&digest), store.has_revoked()), (revoked, revoked));
         }
     }
 }

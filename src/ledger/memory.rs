@@ -93,6 +93,10 @@ impl LedgerStore for MemoryLedger {
         Ok(lock(&self.content).manifests.get(digest).cloned())
     }
 
+    fn has_revoked(&self) -> bool {
+        !lock(&self.content).revoked.is_empty()
+    }
+
     fn is_revoked(&self, digest: &Digest) -> bool {
         lock(&self.content).revoked.contains(digest)
     }

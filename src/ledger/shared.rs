@@ -119,6 +119,11 @@ impl Shared {
         });
     }
 
+    /// Whether a person has denied any digest.
+    pub(crate) fn has_revoked(&self) -> bool {
+        !self.revoked.load().is_empty()
+    }
+
     /// Whether a person has denied the digest everywhere.
     pub(crate) fn is_revoked(&self, digest: &Digest) -> bool {
         self.revoked.load().contains(digest)

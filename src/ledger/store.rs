@@ -254,6 +254,10 @@ impl LedgerStore for FileLedger {
         }
     }
 
+    fn has_revoked(&self) -> bool {
+        self.inner.shared.has_revoked()
+    }
+
     fn is_revoked(&self, digest: &Digest) -> bool {
         self.inner.shared.is_revoked(digest)
     }

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use super::asking::Origin;
 use super::filling::{Filling, Passing, Source};
 use super::refusal::{Reason, Refusal};
 use super::{Asker, Pull};
@@ -10,7 +11,7 @@ use crate::blob::StoredBlob;
 use crate::blob::fill::{Broken, Fill, FillReader, Verify};
 use crate::oci::range::RangeRequest;
 use crate::oci::{ComputedDigest, Digest, Repository};
-use crate::upstream::{Answer, Ask, Body, Method, Resource, Upstream};
+use crate::upstream::{Answer, Body, Method, Resource, Upstream};
 
 /// A request for a blob.
 pub struct BlobRequest {
@@ -26,6 +27,12 @@ pub struct BlobRequest {
     pub range: Option<String>,
     /// Who asks.
     pub asker: Asker,
+}
+
+impl BlobRequest {
+    fn origin(&self) -> Origin {
+        self.asker.origin(&self.upstream, &self.repository)
+    }
 }
 
 /// Which part of the blob a reply carries.
@@ -92,22 +99,23 @@ pub struct BlobReply {
 impl Pull {
     /// Answers a request for a blob.
     pub async fn blob(self: &Arc<Self>, request: BlobRequest) -> Result<BlobReply, Refusal> {
-        let BlobRequest { upstream, repository, digest, asker, .. } = &request;
-        if self.edges.ledger.is_revoked(digest) {
-            return Err(Refusal::revoked(*digest));
+        let BlobRequest { upstream, repository, asker, .. } = &request;
+        let digest = request.digest;
+        if self.edges.ledger.is_revoked(&digest) {
+            return Err(Refusal::revoked(digest));
         }
-        let resource = Resource::Blob(*digest);
+        let resource = Resource::Blob(digest);
         self.permit_resource(upstream, repository, resource, asker).await?;
         // In this order: a fill is committed before it ends.
-        let running = self.running_fill(&upstream.name, digest);
-        let stored = self.open_stored(*digest).await;
+        let running = self.running_fill(&upstream.name, &digest);
+        let stored = self.open_stored(digest).await;
         if stored.is_some() || running.is_some() {
             self.prove_link(&request).await?;
         }
         if let Some(stored) = stored {
             self.edges.metrics.cache_hits.with_label_values(&["blob"]).inc();
-            if self.is_wanted(&upstream.name, repository, *digest) {
-                self.hold_later(&upstream.name, repository, *digest);
+            if self.is_wanted(&upstream.name, repository, digest) {
+                self.hold_later(&upstream.name, repository, digest);
             }
             return Ok(from_file(&request, stored));
         }
@@ -116,7 +124,8 @@ impl Pull {
         }
         self.edges.metrics.cache_misses.with_label_values(&["blob"]).inc();
         if request.is_head {
-            return self.head_blob(&request).await;
+            let span = Span::Whole(self.head_blob(&request.origin(), digest).await?);
+            return Ok(BlobReply { digest, span, body: BlobBody::Empty });
         }
         self.fill(&request).await
     }
@@ -138,44 +147,31 @@ impl Pull {
         if self.edges.links.find(&upstream.name, repository, digest).is_some() {
             return Ok(());
         }
-        self.head_blob(request).await.map(drop)
+        self.head_blob(&request.origin(), *digest).await.map(drop)
     }
 
-    async fn head_blob(&self, request: &BlobRequest) -> Result<BlobReply, Refusal> {
-        let BlobRequest { upstream, repository, digest, .. } = request;
-        let answer = self.ask(upstream, question(request, Method::Head)).await?;
-        check(&answer, *digest)?;
-        self.link(&upstream.name, repository, digest, None);
-        let length = answer.content_length.filter(|length| *length > 0 || is_empty(digest));
-        let span = Span::Whole(length);
-        Ok(BlobReply { digest: *digest, span, body: BlobBody::Empty })
+    /// Asks the upstream by HEAD whether it has a blob in this repository; gives the length in
+    /// bytes, where it says one.
+    pub(super) async fn head_blob(
+        &self,
+        origin: &Origin,
+        digest: Digest,
+    ) -> Result<Option<u64>, Refusal> {
+        let Origin { upstream, repository, .. } = origin;
+        let answer = self.ask(upstream, origin.blob(digest, Method::Head)).await?;
+        check(&answer, digest)?;
+        self.link(&upstream.name, repository, &digest, None);
+        Ok(answer.content_length.filter(|length| *length > 0 || is_empty(&digest)))
     }
 
     async fn fill(self: &Arc<Self>, request: &BlobRequest) -> Result<BlobReply, Refusal> {
-        let filling = Filling {
-            pull: Arc::clone(self),
-            upstream: Arc::clone(&request.upstream),
-            repository: request.repository.clone(),
-            digest: request.digest,
-            ask: question(request, Method::Get),
-        };
+        let filling =
+            Filling { pull: Arc::clone(self), origin: request.origin(), digest: request.digest };
         Ok(match filling.source().await? {
             Source::Fill(fill) => from_fill(request, &fill),
             Source::Passing(passing) => from_passing(request, passing),
             Source::Stored(stored) => from_file(request, stored),
         })
-    }
-}
-
-fn question(request: &BlobRequest, method: Method) -> Ask {
-    Ask {
-        method,
-        repository: request.repository.clone(),
-        resource: Resource::Blob(request.digest),
-        accept: None,
-        range_from: None,
-        credential: request.asker.credential_for(&request.upstream),
-        deadline: None,
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use super::asking::Question;
+use super::asking::{Origin, Question};
 use super::refusal::{Reason, Refusal};
 use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::ledger::StoredManifest;
-use crate::oci::manifest::{CANONICAL_ACCEPT, MANIFEST_LIMIT};
-use crate::oci::{ComputedDigest, Digest, ManifestReference, MediaType};
+use crate::oci::manifest::MANIFEST_LIMIT;
+use crate::oci::{ComputedDigest, Digest, MediaType};
 use crate::pin::Content;
-use crate::upstream::ClientCredential;
 
 impl Pull {
     pub(super) async fn manifest_by_digest(
@@ -22,7 +21,7 @@ impl Pull {
         }
         self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
             .await?;
-        let manifest = self.stored_or_fetched(&request, digest).await?;
+        let manifest = self.stored_or_fetched(&request.origin(), digest).await?;
         if self.edges.ledger.is_revoked(&manifest.content.digest) {
             return Err(Refusal::revoked(digest));
         }
@@ -35,36 +34,30 @@ impl Pull {
     /// From memory, ledger or store where the repository has a link; else from the upstream.
     pub(super) async fn stored_or_fetched(
         self: &Arc<Self>,
-        request: &ManifestRequest,
+        origin: &Origin,
         digest: Digest,
     ) -> Result<StoredManifest, Refusal> {
-        let registry = &request.upstream.name;
-        let link = self.edges.links.find(registry, &request.repository, &digest);
-        let claimed = link.and_then(|link| link.media_type);
-        let named = |claimed| self.media_type_of(registry, &request.repository, digest, claimed);
-        if let Some(media_type) = claimed.map(named)
-            && let Some(manifest) = self.load_by_digest(&digest, media_type).await
-        {
+        if let Some(manifest) = self.stored(origin, digest).await {
             self.edges.metrics.cache_hits.with_label_values(&["manifest"]).inc();
-            self.keep_manifest(registry, &request.repository, &manifest);
+            self.keep_manifest(&origin.upstream.name, &origin.repository, &manifest);
             return Ok(manifest);
         }
         self.edges.metrics.cache_misses.with_label_values(&["manifest"]).inc();
-        let credential = request.asker.credential_for(&request.upstream);
-        let number = credential.as_ref().map(ClientCredential::key);
-        let flight = (place(registry, &request.repository), number, digest);
-        let question = Question {
-            upstream: Arc::clone(&request.upstream),
-            repository: request.repository.clone(),
-            reference: ManifestReference::Digest(digest),
-            accept: Some(format!("{CANONICAL_ACCEPT}, */*")),
-            credential,
-        };
-        let pull = Arc::clone(self);
+        let (at, holder) = origin.circle();
+        let flight = (at, holder, digest);
+        let (pull, question) = (Arc::clone(self), origin.by_digest(digest));
         let fetch = || async move { pull.fetch_manifest(question, digest).await };
         self.memory.manifest_fetches.join(flight, fetch).await.unwrap_or_else(|| {
             Err(Refusal::new(Reason::Overloaded, "the fetch ended early; try again"))
         })
+    }
+
+    /// From memory, ledger or store, where the repository has a link.
+    pub(super) async fn stored(&self, origin: &Origin, digest: Digest) -> Option<StoredManifest> {
+        let Origin { upstream, repository, .. } = origin;
+        let link = self.edges.links.find(&upstream.name, repository, &digest)?;
+        let media_type = self.media_type_of(&upstream.name, repository, digest, link.media_type?);
+        self.load_by_digest(&digest, media_type).await
     }
 
     async fn fetch_manifest(

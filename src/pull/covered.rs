@@ -14,7 +14,7 @@ use crate::policy::judge::{WARN_AFTER_FOLLOWING, is_within, judge_gone};
 use crate::policy::{Reaction, Rule, Serve};
 
 /// How long `alert` and `block` wait for the upstream before they answer from the pin.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// When a tag's upstream was asked, in this process: a match writes nothing.
 #[derive(Default)]
@@ -57,9 +57,13 @@ impl Pull {
         let pin = state.pin.as_ref().ok_or_else(|| unpinned(&key))?;
         let manifest = self.pinned(&request, &key, pin, &asked).await;
         let manifest = manifest.map_err(|refusal| refusal.of(&key))?;
-        let reply = self.represent(&request, &key, manifest).await;
-        let reply = reply.map_err(|refusal| refusal.of(&key))?;
-        Ok(ManifestReply { warnings, ..reply })
+        let shown = self.represent(&request, &key, manifest).await;
+        let (manifest, digest) = shown.map_err(|refusal| refusal.of(&key))?;
+        let revoked = self.check_revoked(&request, &manifest).await;
+        revoked.map_err(|refusal| refusal.of(&key))?;
+        let whole = self.check_whole(&request, &key, &state, &manifest).await;
+        whole.map_err(|refusal| refusal.of(&key))?;
+        Ok(ManifestReply { warnings, digest: Some(digest), ..manifest.into() })
     }
 
     /// The tag's state after whatever has to be asked first, and what went wrong while asking.
@@ -87,7 +91,7 @@ impl Pull {
             return Ok((state, None));
         }
         let target = target(request, key, rule);
-        if rule.reaction == Reaction::Hold && !is_gone {
+        if !is_gone && self.answers_first(request, rule, &state).await {
             self.board_sight(target);
             return Ok((state, None));
         }
@@ -99,6 +103,19 @@ impl Pull {
                 Ok((state, Some(Refusal::new(Reason::UpstreamTimeout, slow))))
             }
         }
+    }
+
+    /// Whether the pin may be served before the upstream was asked: under `hold`, and if nothing
+    /// that the upstream could have deleted meanwhile is missing here.
+    async fn answers_first(
+        self: &Arc<Self>,
+        request: &ManifestRequest,
+        rule: &Rule,
+        state: &TagState,
+    ) -> bool {
+        let Some(pin) = &state.pin else { return false };
+        rule.reaction == Reaction::Hold
+            && (self.settings.load().offline || self.is_whole_here(request, pin).await)
     }
 
     /// Whether the upstream lets this client read the tag, or, where it has the tag no more, what
@@ -197,7 +214,7 @@ impl Pull {
         Ok(manifest)
     }
 
-    async fn load_pinned(&self, pin: &Pin) -> Option<StoredManifest> {
+    pub(super) async fn load_pinned(&self, pin: &Pin) -> Option<StoredManifest> {
         let digest = pin.content.digest;
         let stored = match self.edges.ledger.manifest(&digest).await {
             Ok(Some(stored)) => Some(stored),
@@ -218,28 +235,29 @@ impl Pull {
         pin: &Pin,
     ) -> Result<StoredManifest, Refusal> {
         let digest = pin.content.digest;
-        let fetched = self.fetch_by_digest(request, digest).await;
+        let fetched = self.stored_or_fetched(&request.origin(), digest).await;
         let manifest = fetched.map_err(|refusal| not_held(key, digest, &refusal))?;
         Ok(StoredManifest { content: pin.content.clone(), bytes: manifest.bytes })
     }
 
     /// The representation that the client can take: the canonical bytes, or the linux/amd64
-    /// child that the *pinned* index names.
+    /// child that the *pinned* index names; and the digest under which the client knows it.
     async fn represent(
         self: &Arc<Self>,
         request: &ManifestRequest,
         key: &PinKey,
         manifest: StoredManifest,
-    ) -> Result<ManifestReply, Refusal> {
+    ) -> Result<(StoredManifest, Digest), Refusal> {
         let pinned = manifest.content.digest;
         let kind = manifest.content.media_type.manifest_kind();
         if kind.is_none_or(|kind| request.accept.takes(kind)) {
-            return Ok(manifest.into());
+            return Ok((manifest, pinned));
         }
         let index = Manifest::parse(&manifest.bytes, Some(&manifest.content.media_type))
             .map_err(|error| not_held(key, pinned, &Refusal::unreadable(&error)))?;
         let child = index.child("linux", "amd64").ok_or_else(|| Refusal {
             pinned: Some(pinned),
+            help: "ask with an Accept that takes an index".into(),
             ..Refusal::new(
                 Reason::PinnedContentGone,
                 "the tag is an index without linux/amd64, and the request accepts no index",
@@ -248,29 +266,9 @@ impl Pull {
         if self.edges.ledger.is_revoked(&child.digest) {
             return Err(Refusal::revoked(child.digest));
         }
-        let fetched = self.fetch_by_digest(request, child.digest).await;
+        let fetched = self.stored_or_fetched(&request.origin(), child.digest).await;
         let manifest = fetched.map_err(|refusal| not_held(key, child.digest, &refusal))?;
-        let mut reply = ManifestReply::from(manifest);
-        reply.digest = Some(child.digest);
-        Ok(reply)
-    }
-
-    /// A manifest by digest for somebody who asked by tag.
-    pub(super) async fn fetch_by_digest(
-        self: &Arc<Self>,
-        request: &ManifestRequest,
-        digest: Digest,
-    ) -> Result<StoredManifest, Refusal> {
-        let by_digest = ManifestRequest {
-            upstream: Arc::clone(&request.upstream),
-            repository: request.repository.clone(),
-            reference: ManifestReference::Digest(digest),
-            is_head: false,
-            accept: request.accept,
-            accept_text: None,
-            asker: request.asker.clone(),
-        };
-        self.stored_or_fetched(&by_digest, digest).await
+        Ok((manifest, child.digest))
     }
 }
 
@@ -302,6 +300,7 @@ fn revoked_pin(key: &PinKey, pin: &Pin) -> Refusal {
 fn gone(key: &PinKey, state: &TagState) -> Refusal {
     Refusal {
         pinned: state.pin.as_ref().map(|pin| pin.content.digest),
+        help: format!("to start anew: immutag ledger forget {key} --reason WHY"),
         ..Refusal::new(
             Reason::PinnedContentGone,
             format!("the upstream deleted {key} within 72 h of its first sight"),
@@ -315,8 +314,8 @@ fn not_held(key: &PinKey, digest: Digest, trouble: &Refusal) -> Refusal {
     Refusal {
         pinned: Some(digest),
         help: format!(
-            "to follow the upstream instead: immutag ledger approve {key} --digest D; \
-             to start anew: immutag ledger forget {key}"
+            "to follow the upstream instead: immutag ledger approve {key} --digest D --reason WHY; \
+             to start anew: immutag ledger forget {key} --reason WHY"
         ),
         retry_after: trouble.retry_after,
         ..Refusal::new(

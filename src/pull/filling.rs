@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use super::asking::Origin;
 use super::blob::{check, is_empty};
 use super::flights::Flights;
 use super::refusal::{Reason, Refusal};
-use super::{Holder, Pull, place};
+use super::{Holder, Pull};
 use crate::blob::StoredBlob;
 use crate::blob::fill::{Fill, Filler};
-use crate::oci::{Digest, Registry, Repository};
-use crate::upstream::{Ask, Body, ClientCredential, Upstream};
+use crate::oci::{Digest, Registry};
+use crate::upstream::{Body, Method};
 
 /// What is being filled.
 #[derive(Default)]
@@ -49,11 +50,8 @@ enum Opened {
 #[derive(Clone)]
 pub(super) struct Filling {
     pub(super) pull: Arc<Pull>,
-    pub(super) upstream: Arc<Upstream>,
-    pub(super) repository: Repository,
+    pub(super) origin: Origin,
     pub(super) digest: Digest,
-    /// The GET.
-    pub(super) ask: Ask,
 }
 
 impl Pull {
@@ -73,8 +71,8 @@ impl Fills {
 impl Filling {
     /// Joins those who ask for the same, or begins.
     pub(super) async fn source(self) -> Result<Source, Refusal> {
-        let number = self.ask.credential.as_ref().map(ClientCredential::key);
-        let flight = (place(&self.upstream.name, &self.repository), number, self.digest);
+        let (at, holder) = self.origin.circle();
+        let flight = (at, holder, self.digest);
         let opening = &self.pull.memory.fills.opening;
         let landed = opening.join(flight, || self.clone().open()).await;
         let early = || Refusal::new(Reason::Overloaded, "the fetch ended early; try again");
@@ -111,7 +109,7 @@ impl Filling {
         let staged = store.stage(&self.digest, size_bytes);
         match staged.and_then(|staged| Ok(Fill::begin(staged, size_bytes)?)) {
             Ok((fill, filler)) => {
-                let at = (self.upstream.name.clone(), self.digest);
+                let at = (self.origin.upstream.name.clone(), self.digest);
                 self.pull.memory.fills.running().insert(at, fill.clone());
                 tokio::spawn(self.run(fill.clone(), filler, body));
                 Ok(Opened::Fill(fill))
@@ -126,32 +124,34 @@ impl Filling {
 
     /// Asks the upstream for the blob's bytes.
     async fn fetch(&self) -> Result<Passing, Refusal> {
-        let answer = self.pull.ask(&self.upstream, self.ask.clone()).await?;
+        let Origin { upstream, repository, .. } = &self.origin;
+        let ask = self.origin.blob(self.digest, Method::Get);
+        let answer = self.pull.ask(upstream, ask).await?;
         check(&answer, self.digest)?;
         if answer.content_length == Some(0) && !is_empty(&self.digest) {
             // Nothing would be left to hold back until the digest agreed.
             let words = format!("the upstream sent no bytes where it claims {}", self.digest);
             return Err(Refusal::new(Reason::UpstreamDigestMismatch, words));
         }
-        self.pull.link(&self.upstream.name, &self.repository, &self.digest, None);
+        self.pull.link(&upstream.name, repository, &self.digest, None);
         Ok(Passing { body: answer.body, size_bytes: answer.content_length })
     }
 
     fn running(&self) -> Option<Fill> {
-        self.pull.running_fill(&self.upstream.name, &self.digest)
+        self.pull.running_fill(&self.origin.upstream.name, &self.digest)
     }
 
     /// Whether this repository may see what is stored.
     fn is_linked(&self) -> bool {
-        let links = &self.pull.edges.links;
-        links.find(&self.upstream.name, &self.repository, &self.digest).is_some()
+        let Origin { upstream, repository, .. } = &self.origin;
+        self.pull.edges.links.find(&upstream.name, repository, &self.digest).is_some()
     }
 
     async fn run(self, fill: Fill, filler: Filler, body: Body) {
         let begun = Instant::now();
         let result = filler.run(body).await;
         self.take_off(&fill);
-        let Self { pull, upstream, repository, digest, .. } = self;
+        let Self { pull, origin: Origin { upstream, repository, .. }, digest } = self;
         let outcome = if result.is_ok() { "complete" } else { "failed" };
         pull.edges.metrics.fills.with_label_values(&[outcome]).inc();
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -173,7 +173,7 @@ impl Filling {
 
     /// After a broken fill the next may already run under the same name: that one stays.
     fn take_off(&self, fill: &Fill) {
-        let at = (self.upstream.name.clone(), self.digest);
+        let at = (self.origin.upstream.name.clone(), self.digest);
         let mut running = self.pull.memory.fills.running();
         if running.get(&at).is_some_and(|other| other.is_same(fill)) {
             running.remove(&at);

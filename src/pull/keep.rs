@@ -1,5 +1,6 @@
 //! What a pin keeps: links for its content, and hard links for what clients pulled of it.
 
+use std::io;
 use std::sync::Arc;
 
 use super::{Pull, place};
@@ -90,17 +91,23 @@ impl Pull {
     ) {
         let pull = Arc::clone(self);
         let (registry, repository) = (registry.clone(), repository.clone());
-        tokio::task::spawn_blocking(move || {
-            let edges = &pull.edges;
-            let held = edges
-                .store
-                .hold(&digest)
-                .and_then(|()| edges.links.hold(&registry, &repository, &digest));
-            match held {
-                Ok(()) => pull.memory.held.insert((place(&registry, &repository), digest), ()),
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-                Err(error) => tracing::warn!(%digest, %error, "pinned content could not be held"),
-            }
+        tokio::task::spawn_blocking(move || match pull.hold(&registry, &repository, digest) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => tracing::warn!(%digest, %error, "pinned content could not be held"),
+            Ok(()) => {}
         });
+    }
+
+    /// Holds stored content for a pin, with its link; it waits for the disk.
+    pub(super) fn hold(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: Digest,
+    ) -> io::Result<()> {
+        self.edges.store.hold(&digest)?;
+        self.edges.links.hold(registry, repository, &digest)?;
+        self.memory.held.insert((place(registry, repository), digest), ());
+        Ok(())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::asking::{Fetched, Question};
+use super::asking::{Fetched, Origin, Question};
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
 use super::{Holder, Pull};
@@ -37,6 +37,14 @@ pub(super) struct Target {
 impl Target {
     fn flight(&self) -> (PinKey, Holder) {
         (self.key.clone(), self.credential.as_ref().map(ClientCredential::key))
+    }
+
+    fn origin(&self) -> Origin {
+        Origin {
+            upstream: Arc::clone(&self.upstream),
+            repository: self.key.repository.clone(),
+            credential: self.credential.clone(),
+        }
     }
 
     fn question(&self) -> Question {
@@ -82,7 +90,11 @@ impl Pull {
         result
     }
 
-    async fn look_at(&self, target: &Target, asked: &Asked) -> Result<Arc<TagState>, Refusal> {
+    async fn look_at(
+        self: &Arc<Self>,
+        target: &Target,
+        asked: &Asked,
+    ) -> Result<Arc<TagState>, Refusal> {
         let question = target.question();
         let state = self.edges.ledger.state(&target.key).await?.unwrap_or_default();
         if state.pin.is_some() && !self.is_get_due(asked) {
@@ -145,7 +157,7 @@ impl Pull {
     }
 
     async fn judge_fetched(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
         asked: &Asked,
         mut state: Arc<TagState>,
@@ -176,6 +188,7 @@ impl Pull {
             };
             state = match self.write_judged(target, asked, &state, &stored, kind).await? {
                 Outcome::Written(state) if !follows(&target.rule, kind) => {
+                    self.keep_if_moved(target, &state, kind);
                     return settled(state, &stored);
                 }
                 Outcome::Written(state) | Outcome::Raced(state) => state,
@@ -215,7 +228,7 @@ impl Pull {
     }
 
     async fn judge_missing(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
         mut state: Arc<TagState>,
     ) -> Result<Arc<TagState>, Refusal> {
@@ -227,11 +240,23 @@ impl Pull {
             let (event, _) = judge_gone(&state, self.edges.clock.wall_ms());
             let Some(kind) = event else { break };
             state = match self.write_deleted(target, &state, kind).await? {
-                Outcome::Written(state) => return Ok(state),
+                Outcome::Written(state) => {
+                    self.keep_if_moved(target, &state, kind);
+                    return Ok(state);
+                }
                 Outcome::Raced(state) => state,
             };
         }
         Ok(state)
+    }
+
+    /// The tag moved or vanished, and the pin stays: by now it may be all that has its content.
+    fn keep_if_moved(self: &Arc<Self>, target: &Target, state: &TagState, kind: EventKind) {
+        let moved =
+            [EventKind::Conflict, EventKind::Deleted, EventKind::Flapped, EventKind::RolledBack];
+        if let Some(pin) = state.pin.as_ref().filter(|_| moved.contains(&kind)) {
+            self.complete_later(&target.origin(), &target.key, pin);
+        }
     }
 }
 

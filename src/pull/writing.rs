@@ -129,7 +129,7 @@ impl Pull {
         while state.pin.is_none() {
             let Some(recorded) = &state.recorded else { break };
             let content = recorded.content.clone();
-            let bytes = self.fetch_by_digest(request, content.digest).await.ok();
+            let bytes = self.stored_or_fetched(&request.origin(), content.digest).await.ok();
             if !may_be_pinned(&content, bytes.as_ref()) {
                 break;
             }

@@ -18,3 +18,5 @@ mod real_clients;
 mod round;
 mod support;
 mod support_works;
+mod tripwire;
+mod whole;

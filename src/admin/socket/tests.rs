@@ -2,24 +2,51 @@
 
 use tempfile::TempDir;
 
+use std::collections::BTreeMap;
+
+use super::canary::CanaryRequest;
 use super::*;
+use crate::blob::fs::{FsStore, Limits};
+use crate::blob::links::Links;
 use crate::clock::ManualClock;
 use crate::decide::Filter;
 use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerStore as _, MemoryLedger};
 use crate::oci::Digest;
 use crate::pin::{Content, PinKey};
+use crate::policy::Policy;
+use crate::pull::{Edges, Settings};
+use crate::upstream::Upstreams;
 
 /// A server with 40 pinned tags.
 struct Server {
     folder: TempDir,
     ledger: Arc<MemoryLedger>,
+    pull: Arc<Pull>,
     stop: watch::Sender<bool>,
     running: tokio::task::JoinHandle<()>,
 }
 
 fn digest() -> Digest {
     Digest::sha256([7; 32])
+}
+
+fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Pull> {
+    let limits = Limits { max_size_bytes: 0, min_free_bytes: 0 };
+    let edges = Edges {
+        ledger: Arc::clone(ledger) as _,
+        store: Arc::new(FsStore::open(folder, limits).unwrap()),
+        links: Links::open(folder).unwrap(),
+        metrics: Arc::default(),
+        clock: ManualClock::at(1),
+    };
+    let settings = Settings {
+        policy: Policy::default(),
+        upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
+        stale_if_error: Duration::ZERO,
+        offline: false,
+    };
+    Pull::new(edges, settings)
 }
 
 impl Server {
@@ -40,8 +67,10 @@ impl Server {
         }
         let (stop, stopped) = watch::channel(false);
         let socket = bind(folder.path()).unwrap();
-        let running = tokio::spawn(run(socket, Arc::clone(&ledger), stopped));
-        Self { folder, ledger, stop, running }
+        let pull = pull(folder.path(), &ledger);
+        let doers = Doers { ledger: Arc::clone(&ledger) as _, pull: Arc::clone(&pull) };
+        let running = tokio::spawn(run(socket, doers, stopped));
+        Self { folder, ledger, pull, stop, running }
     }
 
     /// Sends bytes and reads all lines of the answer.
@@ -122,4 +151,57 @@ fn only_the_own_user_and_root_are_heard() {
     assert!(admit(Ok(own)).is_ok());
     assert!(admit(Ok(own + 1)).is_err());
     assert!(admit(Err(io::ErrorKind::Other.into())).is_err());
+}
+
+/// Asks for a canary, and gives the connection with the first line of the answer.
+async fn place(server: &Server, nonce: &str) -> (BufReader<UnixStream>, Line) {
+    let mut stream = connect(server.folder.path()).await.unwrap();
+    let canary = CanaryRequest { port: 9, nonce: nonce.to_owned() };
+    let text = serde_json::json!({ "canary": canary }).to_string() + "\n";
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let line = next(&mut stream).await;
+    (stream, line)
+}
+
+async fn next(stream: &mut BufReader<UnixStream>) -> Line {
+    let mut line = String::new();
+    stream.read_line(&mut line).await.unwrap();
+    serde_json::from_str(&line).unwrap()
+}
+
+#[tokio::test]
+async fn a_canary_stays_while_its_connection_is_open_and_leaves_nothing() {
+    const NONCE: &str = "0123456789abcdef";
+    let server = Server::start().await;
+    let name = format!("immutag-canary/{NONCE}");
+    let is_there = || server.pull.canary_upstream(&name).is_some();
+    let (mut first, line) = place(&server, NONCE).await;
+    assert_eq!((line, is_there()), (Line::Placed, true));
+    assert!(server.pull.canary_upstream("library/alpine").is_none());
+    let (_, second) = place(&server, "fedcba9876543210").await;
+    assert!(matches!(second, Line::Failed(Fault::Failed(words)) if words.contains("another")));
+    let key = PinKey {
+        registry: "canary.invalid".parse().unwrap(),
+        repository: name.parse().unwrap(),
+        tag: "hold".parse().unwrap(),
+    };
+    let media_type = "application/vnd.oci.image.index.v1+json".parse().unwrap();
+    let content = Content { digest: digest(), media_type, size_bytes: 1 };
+    let draft =
+        Draft { observed: Some(content), ..Draft::new(EventKind::Pinned, Some(key.clone())) };
+    server.ledger.append(draft, 0, None).await.unwrap();
+    first.get_mut().shutdown().await.unwrap();
+    assert_eq!((next(&mut first).await, is_there()), (Line::Done, false));
+    let state = server.ledger.state(&key).await.unwrap().unwrap();
+    assert_eq!(state.standing(), None, "it is forgotten");
+}
+
+#[tokio::test]
+async fn a_canary_is_called_by_hex_digits_only() {
+    let server = Server::start().await;
+    for nonce in ["", "../../library", "0123456789abcde", "0123456789abcdeg", "0123456789abcdef0"] {
+        let (_, line) = place(&server, nonce).await;
+        assert!(matches!(line, Line::Failed(_)), "{nonce}: {line:?}");
+    }
 }

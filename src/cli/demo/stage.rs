@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 
-use super::registry::DemoRegistry;
 use crate::app::App;
+use crate::cli::registry::TestRegistry;
+
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ListenerKind, UpstreamConfig};
 use crate::ledger::LedgerStore;
@@ -43,7 +44,7 @@ impl Clock for StoryClock {
 pub(super) struct Stage {
     /// There is one but for the moment of a restart.
     app: Option<App>,
-    pub(super) registry: DemoRegistry,
+    pub(super) registry: TestRegistry,
     config: Config,
     clock: Arc<StoryClock>,
     directory: Directory,
@@ -52,7 +53,7 @@ pub(super) struct Stage {
 impl Stage {
     /// Starts a registry, and immutag before it, which knows it as `name`.
     pub(super) async fn open(name: &Registry, rules: Vec<Rule>) -> anyhow::Result<Self> {
-        let registry = DemoRegistry::start().await.context("starting the demo's registry")?;
+        let registry = TestRegistry::start().await.context("starting the demo's registry")?;
         let directory = Directory::make()?;
         let mut config = Config::with_data_dir(directory.0.join("data"));
         for listener in &mut config.listeners {

@@ -1,5 +1,5 @@
-//! The demo's registry: real HTTP on the loopback, content from memory, and tags that anybody may
-//! overwrite, as in most registries.
+//! A registry to try things with: real HTTP on the loopback, content from memory, and tags that
+//! anybody may overwrite, as in most registries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::convert::Infallible;
@@ -24,7 +24,7 @@ use crate::oci::{ComputedDigest, Digest, ManifestKind};
 const MANIFEST: &str = ManifestKind::OciManifest.as_str();
 
 /// A registry on a port of its own; it ends when it is dropped.
-pub(super) struct DemoRegistry {
+pub(super) struct TestRegistry {
     /// Where it listens.
     pub(super) address: SocketAddr,
     shelf: Arc<Mutex<Shelf>>,
@@ -48,10 +48,30 @@ struct Shelf {
 }
 
 impl Release {
-    /// An image whose only layer is `program`.
+    /// An image whose only layer is `program`: enough for who runs nothing.
     pub(super) fn of(program: &str) -> Self {
         let config = Bytes::from_static(b"{\"architecture\":\"amd64\",\"os\":\"linux\"}");
-        let layer = Bytes::copy_from_slice(program.as_bytes());
+        Self::new(config, Bytes::copy_from_slice(program.as_bytes()))
+    }
+
+    /// An image that clients can unpack: one layer, an archive with one file that holds `text`.
+    pub(super) fn unpackable(text: &str) -> Self {
+        let layer = Bytes::from(archive(text));
+        let architecture = match std::env::consts::ARCH {
+            "aarch64" => "arm64",
+            "x86_64" => "amd64",
+            other => other,
+        };
+        let config = json!({
+            "architecture": architecture,
+            "os": "linux",
+            "config": {},
+            "rootfs": { "type": "layers", "diff_ids": [digest_of(&layer)] },
+        });
+        Self::new(Bytes::from(config.to_string()), layer)
+    }
+
+    fn new(config: Bytes, layer: Bytes) -> Self {
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": MANIFEST,
@@ -71,7 +91,7 @@ impl Release {
     }
 }
 
-impl DemoRegistry {
+impl TestRegistry {
     /// Listens on a free port.
     pub(super) async fn start() -> io::Result<Self> {
         let socket = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
@@ -91,6 +111,32 @@ impl DemoRegistry {
         }
         content.tags.insert(format!("{repository}:{tag}"), release.digest);
     }
+}
+
+/// A tar archive (POSIX.1-1988 ustar) with the file `canary`.
+fn archive(text: &str) -> Vec<u8> {
+    const BLOCK: usize = 512;
+    let mut head = [0; BLOCK];
+    let fields: [(usize, &str); 8] = [
+        (0, "canary"),
+        (100, "0000644"),
+        (108, "0000000"),
+        (116, "0000000"),
+        (124, &format!("{:011o}", text.len())),
+        (136, "00000000000"),
+        (148, "        "),
+        (156, "0"),
+    ];
+    for (at, field) in fields.into_iter().chain([(257, "ustar"), (263, "00")]) {
+        head[at..at + field.len()].copy_from_slice(field.as_bytes());
+    }
+    let sum: u32 = head.iter().map(|byte| u32::from(*byte)).sum();
+    head[148..155].copy_from_slice(format!("{sum:06o}\0").as_bytes());
+    let mut archive = head.to_vec();
+    archive.extend_from_slice(text.as_bytes());
+    // The file is filled up to whole blocks, and two empty ones end the archive.
+    archive.resize(archive.len().next_multiple_of(BLOCK) + 2 * BLOCK, 0);
+    archive
 }
 
 fn digest_of(bytes: &[u8]) -> Digest {

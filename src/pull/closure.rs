@@ -1,0 +1,182 @@
+//! What a manifest's content comes to: the manifests that an index names, and all their blobs.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::asking::Origin;
+use super::refusal::{Reason, Refusal};
+use super::{Pull, place};
+use crate::ledger::StoredManifest;
+use crate::oci::{Descriptor, Digest, Manifest, Platform};
+
+/// How many digests of one tag are looked at, manifests and blobs. No honest tag has more; what
+/// lies beyond cannot be vouched for.
+const DIGESTS: usize = 20_000;
+
+/// How many of them may be manifests.
+const MANIFESTS: usize = 1000;
+
+/// How much all manifests of one tag may weigh, in bytes.
+const MANIFEST_BYTES: usize = 32 << 20;
+
+/// How many things of one tag are asked for at once.
+pub(super) const AT_ONCE: usize = 8;
+
+/// What of some content is not to be had, and why.
+pub(super) struct Gap {
+    pub(super) digest: Digest,
+    pub(super) why: Refusal,
+}
+
+/// How far a closure is followed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    /// All of it, attestations too; what is not here is fetched.
+    All,
+    /// What a client may ask for when it pulls, as far as it is here.
+    Here,
+    /// What a client may ask for when it pulls; manifests that are not here are fetched.
+    Pulled,
+}
+
+/// What a manifest's content comes to.
+#[derive(Default)]
+pub(super) struct Closure {
+    /// The manifests below it.
+    pub(super) manifests: Vec<StoredManifest>,
+    /// Configs and layers, each once.
+    pub(super) blobs: Vec<Digest>,
+    /// Manifests that could not be had or read.
+    pub(super) gaps: Vec<Gap>,
+    /// Every digest on the way.
+    pub(super) named: HashSet<Digest>,
+}
+
+impl Pull {
+    /// Follows a manifest to all that it names.
+    pub(super) async fn closure(
+        self: &Arc<Self>,
+        origin: &Origin,
+        root: &StoredManifest,
+        scope: Scope,
+    ) -> Closure {
+        let named = HashSet::from([root.content.digest]);
+        let mut closure = Closure { named, ..Closure::default() };
+        let mut unread = vec![root.clone()];
+        let mut read_bytes = 0;
+        while let Some(manifest) = unread.pop() {
+            read_bytes += manifest.bytes.len();
+            let parsed = match Manifest::parse(&manifest.bytes, Some(&manifest.content.media_type))
+            {
+                Ok(parsed) => parsed,
+                Err(error) => {
+                    let digest = manifest.content.digest;
+                    closure.gaps.push(Gap { digest, why: Refusal::unreadable(&error) });
+                    continue;
+                }
+            };
+            let blobs = parsed.config.iter().chain(&parsed.layers);
+            let blobs = blobs.filter(|blob| !is_foreign(blob)).map(|blob| blob.digest);
+            closure.blobs.extend(blobs.filter(|digest| closure.named.insert(*digest)));
+            let children = parsed.children.iter().filter(|child| is_followed(child, scope));
+            let children: Vec<_> = children
+                .map(|child| child.digest)
+                .filter(|digest| closure.named.insert(*digest))
+                .collect();
+            if closure.named.len() > DIGESTS
+                || closure.manifests.len() + children.len() > MANIFESTS
+                || read_bytes > MANIFEST_BYTES
+            {
+                closure.gaps.push(too_large(manifest.content.digest));
+                break;
+            }
+            let found = stream::iter(children)
+                .map(|digest| self.follow(origin, digest, scope))
+                .buffer_unordered(AT_ONCE)
+                .collect::<Vec<_>>();
+            for child in found.await {
+                match child {
+                    Ok(child) => {
+                        closure.manifests.push(child.clone());
+                        unread.push(child);
+                    }
+                    Err(gap) => closure.gaps.push(gap),
+                }
+            }
+        }
+        closure
+    }
+
+    async fn follow(
+        self: &Arc<Self>,
+        origin: &Origin,
+        digest: Digest,
+        scope: Scope,
+    ) -> Result<StoredManifest, Gap> {
+        if scope == Scope::Here {
+            let missing = || Refusal::new(Reason::ManifestUnknown, "it is not held here");
+            let stored = self.stored(origin, digest).await;
+            return stored.ok_or_else(|| Gap { digest, why: missing() });
+        }
+        self.stored_or_fetched(origin, digest).await.map_err(|why| Gap { digest, why })
+    }
+
+    /// Which of these blobs are not here for this repository: bytes are shared, links are not.
+    pub(super) async fn absent(self: &Arc<Self>, origin: &Origin, blobs: &[Digest]) -> Vec<Digest> {
+        let (pull, origin, blobs) = (Arc::clone(self), origin.clone(), blobs.to_vec());
+        let look = move || {
+            let is_absent = |digest: &Digest| !pull.has_here(&origin, digest);
+            blobs.into_iter().filter(is_absent).collect()
+        };
+        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+    }
+
+    fn has_here(&self, origin: &Origin, digest: &Digest) -> bool {
+        let Origin { upstream, repository, .. } = origin;
+        let edges = &self.edges;
+        matches!(edges.store.size_bytes(digest), Ok(Some(_)))
+            && edges.links.find(&upstream.name, repository, digest).is_some()
+    }
+
+    /// Asks the upstream whether it has a blob, unless it said so within a minute.
+    pub(super) async fn find_upstream(&self, origin: &Origin, digest: Digest) -> Option<Gap> {
+        let at = (place(&origin.upstream.name, &origin.repository), digest);
+        if self.memory.upstream_has.contains_key(&at) {
+            return None;
+        }
+        match self.head_blob(origin, digest).await {
+            Ok(_) => {
+                self.memory.upstream_has.insert(at, ());
+                None
+            }
+            Err(why) => Some(Gap { digest, why }),
+        }
+    }
+}
+
+/// Whether a client that pulls may ask for this child. An attestation is no image, and a client
+/// that wants one takes its absence for an answer.
+fn is_followed(child: &Descriptor, scope: Scope) -> bool {
+    let is_attestation =
+        child.is_attestation || child.platform.as_ref().is_some_and(Platform::is_unknown);
+    child.media_type.manifest_kind().is_some() && (scope == Scope::All || !is_attestation)
+}
+
+/// Layers that no registry need have: their `urls` say where they are.
+///
+/// Source: OCI image-spec, layer.md, "Non-Distributable Layers"; Docker's foreign layers.
+fn is_foreign(layer: &Descriptor) -> bool {
+    let media_type = layer.media_type.as_str();
+    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+}
+
+fn too_large(digest: Digest) -> Gap {
+    let words = format!(
+        "it leads to more than {MANIFESTS} manifests or {DIGESTS} digests, or to manifests of more \
+         than {} MiB",
+        MANIFEST_BYTES >> 20
+    );
+    Gap { digest, why: Refusal::invalid("TOO_LARGE", words) }
+}

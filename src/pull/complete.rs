@@ -1,0 +1,127 @@
+//! When a tag moves or vanishes, its pin's content is completed at once and kept: the upstream may
+//! soon have it no more.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::Pull;
+use super::asking::Origin;
+use super::closure::{Closure, Gap, Scope};
+use super::filling::{Filling, Source};
+use super::refusal::{Reason, Refusal};
+use crate::blob::BlobError;
+use crate::ledger::StoredManifest;
+use crate::oci::Digest;
+use crate::pin::{Pin, PinKey};
+
+/// How many tags are completed at once; others wait their turn.
+pub(super) const TAGS_AT_ONCE: usize = 4;
+
+/// How many blobs of one tag are fetched at once.
+const BLOBS_AT_ONCE: usize = 2;
+
+impl Pull {
+    /// Fetches and holds whatever of a pin is not held yet, off the path; at most once in ten
+    /// minutes for the same pin.
+    pub(super) fn complete_later(self: &Arc<Self>, origin: &Origin, key: &PinKey, pin: &Pin) {
+        let begun = self.memory.completed.entry((key.clone(), pin.sequence)).or_insert(());
+        if !begun.is_fresh() {
+            return;
+        }
+        let (pull, origin, key, pin) = (Arc::clone(self), origin.clone(), key.clone(), pin.clone());
+        tokio::spawn(async move {
+            let room = Arc::clone(&pull.memory.completions).acquire_owned().await;
+            let begun = Instant::now();
+            let gap = pull.complete(&origin, &pin).await;
+            drop(room);
+            pull.tell_completed(&key, &pin, gap.as_ref(), begun);
+        });
+    }
+
+    /// The first thing that could not be had; everything else is held all the same.
+    async fn complete(self: &Arc<Self>, origin: &Origin, pin: &Pin) -> Option<Gap> {
+        let digest = pin.content.digest;
+        let manifest = match self.load_pinned(pin).await {
+            Some(manifest) => manifest,
+            None => match self.stored_or_fetched(origin, digest).await {
+                Ok(manifest) => StoredManifest { content: pin.content.clone(), ..manifest },
+                Err(why) => return Some(Gap { digest, why }),
+            },
+        };
+        let Closure { manifests, blobs, mut gaps, .. } =
+            self.closure(origin, &manifest, Scope::All).await;
+        for manifest in manifests {
+            gaps.extend(self.hold_manifest(origin, manifest).await.err());
+        }
+        let holding = stream::iter(blobs).map(|digest| self.hold_blob(origin, digest));
+        let held: Vec<_> = holding.buffer_unordered(BLOBS_AT_ONCE).collect().await;
+        gaps.extend(held.into_iter().filter_map(Result::err));
+        gaps.into_iter().next()
+    }
+
+    async fn hold_manifest(
+        self: &Arc<Self>,
+        origin: &Origin,
+        manifest: StoredManifest,
+    ) -> Result<(), Gap> {
+        let digest = manifest.content.digest;
+        let store = Arc::clone(&self.edges.store);
+        // Memory may be all that still has it.
+        let put = move || match store.size_bytes(&digest) {
+            Ok(Some(_)) => Ok(()),
+            _ => store.put(&digest, &manifest.bytes),
+        };
+        let stored = tokio::task::spawn_blocking(put).await;
+        stored.unwrap_or(Ok(())).map_err(|error| not_stored(digest, &error))?;
+        self.hold_now(origin, digest).await
+    }
+
+    async fn hold_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
+        if !self.absent(origin, &[digest]).await.is_empty() {
+            self.fetch_blob(origin, digest).await.map_err(|why| Gap { digest, why })?;
+        }
+        self.hold_now(origin, digest).await
+    }
+
+    async fn fetch_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Refusal> {
+        if self.open_stored(digest).await.is_some() {
+            // The bytes are here, by another repository.
+            return self.head_blob(origin, digest).await.map(drop);
+        }
+        let filling = Filling { pull: Arc::clone(self), origin: origin.clone(), digest };
+        let words = match filling.source().await? {
+            Source::Fill(fill) if !fill.settled().await => "the upstream's bytes broke off",
+            Source::Passing(_) => "the cache takes nothing more",
+            Source::Fill(_) | Source::Stored(_) => return Ok(()),
+        };
+        Err(Refusal::new(Reason::UpstreamUnavailable, words))
+    }
+
+    async fn hold_now(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
+        let (pull, origin) = (Arc::clone(self), origin.clone());
+        let hold = move || pull.hold(&origin.upstream.name, &origin.repository, digest);
+        let held = tokio::task::spawn_blocking(hold).await;
+        let held = held.unwrap_or_else(|_| Err(io::Error::other("the process is stopping")));
+        held.map_err(|error| not_stored(digest, &error.into()))
+    }
+
+    fn tell_completed(&self, key: &PinKey, pin: &Pin, gap: Option<&Gap>, begun: Instant) {
+        let outcome = if gap.is_none() { "complete" } else { "incomplete" };
+        self.edges.metrics.completions.with_label_values(&[outcome]).inc();
+        let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let pinned = pin.content.digest;
+        match gap {
+            None => tracing::info!(%key, %pinned, duration_ms, "all of the pin's content is held"),
+            Some(Gap { digest, why }) => tracing::error!(%key, %pinned, %digest, duration_ms,
+                why = %why.message, "the pin's content is not held whole: it may be lost upstream"),
+        }
+    }
+}
+
+fn not_stored(digest: Digest, error: &BlobError) -> Gap {
+    let why = Refusal::new(Reason::PinnedContentGone, format!("it could not be kept: {error}"));
+    Gap { digest, why }
+}

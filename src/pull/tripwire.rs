@@ -1,0 +1,93 @@
+//! The tripwire: a client that was refused a tag under block, and now asks for the very digest that
+//! was kept from it, had that digest from somebody else.
+//!
+//! After a bypass containerd and `BuildKit` still ask their mirror for the digest first. The digest
+//! itself is served, since somebody's own `tag@digest` is lawful; that it was asked for is told.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::refusal::Refusal;
+use super::{ManifestRequest, Pull, remembering};
+use crate::event::{Draft, EventKind};
+use crate::ledger::Outcome;
+use crate::oci::Digest;
+use crate::pin::PinKey;
+
+/// How long after a refusal asking for its digest is no coincidence.
+const ARMED: Duration = Duration::from_mins(1);
+
+/// How often one client at one refused digest is written down.
+const TOLD: Duration = Duration::from_hours(24);
+
+/// How often a write is tried again that another one outran.
+const ROUNDS: usize = 4;
+
+/// Who was refused what, and what was told of it.
+pub(super) struct Tripwire {
+    refused: moka::sync::Cache<(IpAddr, Digest), PinKey>,
+    told: moka::sync::Cache<(IpAddr, Digest, PinKey), ()>,
+}
+
+impl Default for Tripwire {
+    fn default() -> Self {
+        Self { refused: remembering(100_000, ARMED), told: remembering(10_000, TOLD) }
+    }
+}
+
+impl Pull {
+    /// Notes that a client was refused a tag in the block's form, because the upstream answers
+    /// another digest.
+    pub fn arm(&self, client: IpAddr, refusal: &Refusal) {
+        if let (Some(key), Some(observed)) = (&refusal.key, refusal.observed) {
+            self.memory.tripwire.refused.insert((client, observed), key.clone());
+        }
+    }
+
+    /// Tells, if this client was just refused this digest.
+    pub(super) fn trip(self: &Arc<Self>, request: &ManifestRequest, digest: Digest) {
+        let client = request.asker.client;
+        let refused = self.memory.tripwire.refused.get(&(client, digest));
+        let is_it = |key: &PinKey| {
+            key.registry == request.upstream.name && key.repository == request.repository
+        };
+        let Some(key) = refused.filter(is_it) else { return };
+        // The HEAD and the GET of one client are one bypass.
+        self.memory.tripwire.refused.invalidate(&(client, digest));
+        self.edges.metrics.bypasses.inc();
+        tracing::error!(%client, upstream = %key.registry, repository = %key.repository,
+            tag = %key.tag, observed = %digest,
+            "a client goes round immutag: it asks for the digest that it was just refused");
+        let told = self.memory.tripwire.told.entry((client, digest, key.clone())).or_insert(());
+        if told.is_fresh() {
+            let pull = Arc::clone(self);
+            tokio::spawn(async move { pull.write_bypassed(key, client, digest).await });
+        }
+    }
+
+    async fn write_bypassed(&self, key: PinKey, client: IpAddr, digest: Digest) {
+        for _ in 0..ROUNDS {
+            let Ok(Some(state)) = self.edges.ledger.state(&key).await else { break };
+            let draft = Draft {
+                pinned: state.pin.as_ref().map(|pin| pin.content.digest),
+                observed: state.seen(&digest).map(|seen| seen.content.clone()),
+                who: client.to_string(),
+                why: "it asked for the digest that it was refused within the minute".to_owned(),
+                ..Draft::new(EventKind::Bypassed, Some(key.clone()))
+            };
+            match self.edges.ledger.append(draft, state.sequence, None).await {
+                Ok(Outcome::Written(_)) => {
+                    let kind = EventKind::Bypassed.name();
+                    self.edges.metrics.events.with_label_values(&[kind]).inc();
+                    return;
+                }
+                Ok(Outcome::Raced(_)) => {}
+                Err(error) => {
+                    tracing::error!(%key, %client, %error, "a bypass could not be written down");
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -9,8 +9,13 @@ set -euo pipefail
 
 package_of() {
     case "$1" in
-        docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | strace | wrk)
+        buildah | docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | strace | wrk)
             echo "$1" ;;
+        containerd | ctr) echo containerd ;;
+        docker | dockerd) echo docker.io ;;
+        ip) echo iproute2 ;;
+        mount) echo mount ;;
+        setpriv | unshare) echo util-linux ;;
         mkfs.ext4) echo e2fsprogs ;;
         promtool) echo prometheus ;;
         *) echo "setup: no package is known for '$1'" >&2 && exit 2 ;;

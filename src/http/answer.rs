@@ -114,9 +114,7 @@ pub fn block(tombstone: &Tombstone, is_head: bool) -> Response<Body> {
     let mut response = answer(StatusCode::OK, Body::full(tombstone.bytes.clone()));
     if is_head {
         *response.status_mut() = StatusCode::MULTIPLE_CHOICES;
-        if let Ok(phrase) = hyper::ext::ReasonPhrase::try_from(tombstone.reason.clone()) {
-            response.extensions_mut().insert(phrase);
-        }
+        add_phrase(&mut response, &tombstone.reason);
     }
     let headers = response.headers_mut();
     let media_type = crate::oci::ManifestKind::OciManifest.as_str();
@@ -124,6 +122,14 @@ pub fn block(tombstone: &Tombstone, is_head: bool) -> Response<Body> {
     headers.insert(CONTENT_DIGEST.clone(), digest_value(&tombstone.digest));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+/// Says it in the reason phrase, too: of a refused HEAD containerd and `BuildKit` print nothing else,
+/// and of a 5xx no client does.
+pub fn add_phrase(response: &mut Response<Body>, words: &str) {
+    if let Ok(phrase) = hyper::ext::ReasonPhrase::try_from(words.to_owned()) {
+        response.extensions_mut().insert(phrase);
+    }
 }
 
 /// A manifest. For a HEAD hyper sends the length and leaves the body out.

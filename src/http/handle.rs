@@ -265,6 +265,9 @@ impl Registry {
             self.pull.edges().metrics.possible_bypass.inc();
         }
         let mut response = answer::refuse(refusal, &request_id);
+        if is_covered && refusal.reason.is_ours() {
+            answer::add_phrase(&mut response, &Tombstone::of(refusal).reason);
+        }
         if refusal.reason == Reason::UpstreamAuth && !is_mirror && !refusal.is_forbidden {
             answer::add_challenge(&mut response);
         }

@@ -1,6 +1,6 @@
 //! The integration tests: the real binary, real clients, real and scripted registries.
 //!
-//! Everything is on 127.0.0.1, and nothing needs a network. One binary, so that linking happens
+//! Everything is on 127.0.0.1 or in a network of the test's own, and nothing needs a network. One binary, so that linking happens
 //! once; `support` is the stage, each other module is one subject.
 
 mod astray;
@@ -16,6 +16,7 @@ mod packaging;
 mod private;
 mod reactions;
 mod real_clients;
+mod round;
 mod support;
 mod support_works;
 mod tripwire;

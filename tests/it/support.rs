@@ -3,8 +3,11 @@
 //! All of it is synchronous and runs on threads of its own, so a test may block, use plain
 //! `#[test]`, and start real programs. Nothing here sleeps for luck: see [`wait::eventually`].
 
+pub(crate) mod apart;
 pub(crate) mod clients;
+pub(crate) mod containerd;
 pub(crate) mod content;
+pub(crate) mod docker;
 pub(crate) mod docker_registry;
 pub(crate) mod fault;
 pub(crate) mod gate;

@@ -1,4 +1,4 @@
-//! The real clients, `skopeo` and `podman`, each test with a home of its own.
+//! The real clients, `buildah`, `podman` and `skopeo`, each test with a home of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -121,6 +121,24 @@ impl Home {
     pub(crate) fn podman_pull_for(&self, architecture: &str, reference: &str) -> Ran {
         let policy = self.sub("policy.json");
         self.podman(&["pull", "--signature-policy", &policy, "--arch", architecture, reference])
+    }
+
+    /// Runs `buildah` with these arguments.
+    #[track_caller]
+    pub(crate) fn buildah(&self, arguments: &[&str]) -> Ran {
+        let mut command = self.command("buildah");
+        command.args(["--root", &self.sub("storage"), "--runroot", &self.sub("run")]);
+        command.args(["--storage-driver", "vfs"]);
+        command.args(["--registries-conf", &self.sub("registries.conf")]);
+        run(command.args(arguments))
+    }
+
+    /// Pulls `REFERENCE` with buildah; by itself it would not ask again for what it has.
+    #[track_caller]
+    pub(crate) fn buildah_pull(&self, reference: &str) -> Ran {
+        let policy = self.sub("policy.json");
+        let pull = ["pull", "--policy", "always", "--signature-policy", &policy, reference];
+        self.buildah(&pull)
     }
 
     /// Logs in to a registry with podman, as a person would.

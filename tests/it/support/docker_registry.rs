@@ -22,15 +22,33 @@ pub(crate) struct DockerRegistry {
     tokens: Option<Arc<TokenServer>>,
 }
 
+/// Where a registry is to listen.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    address: &'a str,
+    /// The name under which it is asked; without one, its address.
+    name: Option<&'a str>,
+}
+
+/// A free port of this machine.
+const LOOPBACK: Place<'static> = Place { address: "127.0.0.1:0", name: None };
+
 impl DockerRegistry {
     /// A plain one, open to everybody. See [`super::process::have`] first.
     pub(crate) fn start() -> Self {
-        Self::launch(None, None)
+        Self::launch(None, None, LOOPBACK)
+    }
+
+    /// One behind TLS on port 443 of `address`, under `name`, open to everybody; for a world of the
+    /// test's own (see [`super::apart`]).
+    pub(crate) fn start_at(authority: &Authority, address: &str, name: &str) -> Self {
+        let place = Place { address: &format!("{address}:443"), name: Some(name) };
+        Self::launch(Some(authority), None, place)
     }
 
     /// One behind TLS that takes only tokens of `tokens`.
     pub(crate) fn start_with_tokens(authority: &Authority, tokens: &Arc<TokenServer>) -> Self {
-        Self::launch(Some(authority), Some(tokens))
+        Self::launch(Some(authority), Some(tokens), LOOPBACK)
     }
 
     /// `http://127.0.0.1:port` or `https://…`.
@@ -95,6 +113,12 @@ impl DockerRegistry {
         self.call("GET", repository, what).send()
     }
 
+    /// Forgets a blob of a repository: 404 from now on.
+    pub(crate) fn delete_blob(&self, repository: &str, digest: &str) {
+        let deleted = self.call("DELETE", repository, &format!("blobs/{digest}")).send();
+        assert_eq!(deleted.status, 202, "{}", deleted.text());
+    }
+
     /// All that it has logged: each request with the program that sent it.
     pub(crate) fn log(&self) -> String {
         self.process.log()
@@ -130,9 +154,13 @@ impl DockerRegistry {
         }
     }
 
-    fn launch(authority: Option<&Authority>, tokens: Option<&Arc<TokenServer>>) -> Self {
+    fn launch(
+        authority: Option<&Authority>,
+        tokens: Option<&Arc<TokenServer>>,
+        place: Place<'_>,
+    ) -> Self {
         let folder = tempfile::tempdir().expect("a temporary directory");
-        let config = configuration(&folder, authority, tokens);
+        let config = configuration(&folder, authority, tokens, place);
         let file = folder.path().join("config.yml");
         std::fs::write(&file, config).expect("a file in our own directory");
 
@@ -146,7 +174,9 @@ impl DockerRegistry {
             address.is_some()
         });
         let scheme = if authority.is_some() { "https" } else { "http" };
-        let url = format!("{scheme}://{}", address.expect("it listens"));
+        let address = address.expect("it listens");
+        let named = place.name.map(|name| format!("{name}:443"));
+        let url = format!("{scheme}://{}", named.unwrap_or(address));
         let trust = authority.map(Authority::client);
         Self { process, _folder: folder, url, trust, tokens: tokens.cloned() }
     }
@@ -156,18 +186,21 @@ fn configuration(
     folder: &TempDir,
     authority: Option<&Authority>,
     tokens: Option<&Arc<TokenServer>>,
+    at: Place<'_>,
 ) -> String {
     let place = folder.path().display();
+    let address = at.address;
     let write = |name: &str, text: &str| {
         std::fs::write(folder.path().join(name), text).expect("a file in our own directory");
     };
     let mut config = format!(
         "version: 0.1\nlog: {{level: info, accesslog: {{disabled: true}}}}\n\
          storage: {{filesystem: {{rootdirectory: {place}/data}}, delete: {{enabled: true}}}}\n\
-         http:\n  addr: 127.0.0.1:0\n"
+         http:\n  addr: {address}\n"
     );
     if let Some(authority) = authority {
-        let identity = authority.issue(&["127.0.0.1", "localhost"]);
+        let names = ["127.0.0.1", "localhost"].into_iter().chain(at.name);
+        let identity = authority.issue(&names.collect::<Vec<_>>());
         write("server.pem", &identity.certificate_pem);
         write("server.key", &identity.key_pem);
         let tls = format!("  tls: {{certificate: {place}/server.pem, key: {place}/server.key}}\n");

@@ -25,6 +25,12 @@ pub(crate) fn have(programs: &[&str]) -> bool {
     false
 }
 
+/// Where Debian's packages put a program; other ones of that name may come before it in the path.
+pub(crate) fn find_debians(program: &str) -> Option<PathBuf> {
+    let known = ["/usr/bin", "/usr/sbin"].map(|folder| Path::new(folder).join(program));
+    known.into_iter().find(|file| file.is_file()).or_else(|| find(program))
+}
+
 /// Where a program is.
 pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -60,13 +66,19 @@ impl Ran {
 /// Runs a program to its end, without input; panics when it takes longer than [`PATIENCE`].
 #[track_caller]
 pub(crate) fn run(command: &mut Command) -> Ran {
+    run_within(command, PATIENCE)
+}
+
+/// The same with another patience.
+#[track_caller]
+pub(crate) fn run_within(command: &mut Command, patience: Duration) -> Ran {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let id = child.id();
     let reader = std::thread::spawn(move || child.wait_with_output());
-    if !within(PATIENCE, || reader.is_finished()) {
+    if !within(patience, || reader.is_finished()) {
         kill(id, rustix::process::Signal::KILL);
-        panic!("still running after {PATIENCE:?}: {command:?}");
+        panic!("still running after {patience:?}: {command:?}");
     }
     let output = reader.join().expect("reading does not panic").expect("a child can be waited for");
     ran(&output)

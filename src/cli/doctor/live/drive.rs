@@ -121,9 +121,10 @@ impl Driver {
         let id = i32::try_from(child.id()).ok().and_then(rustix::process::Pid::from_raw);
         let waiting = tokio::task::spawn_blocking(move || child.wait_with_output());
         let Ok(waited) = tokio::time::timeout(PATIENCE, waiting).await else {
-            let killed =
-                id.map(|id| rustix::process::kill_process(id, rustix::process::Signal::KILL));
-            drop(killed);
+            if let Some(id) = id {
+                // It may just have ended.
+                let _ = rustix::process::kill_process(id, rustix::process::Signal::KILL);
+            }
             return Err(format!("{program} did not end within {} s", PATIENCE.as_secs()));
         };
         let output =

@@ -11,8 +11,11 @@ package_of() {
     case "$1" in
         docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | strace | wrk)
             echo "$1" ;;
+        ip) echo iproute2 ;;
         mkfs.ext4) echo e2fsprogs ;;
+        nft) echo nftables ;;
         promtool) echo prometheus ;;
+        setpriv) echo util-linux ;;
         *) echo "setup: no package is known for '$1'" >&2 && exit 2 ;;
     esac
 }

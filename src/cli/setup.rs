@@ -64,7 +64,7 @@ struct TargetArgs {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Settings for BuildKit
+    #[command(about = "Settings for BuildKit")]
     Buildkit(ClientArgs),
     /// Settings for containerd
     Containerd(ContainerdArgs),

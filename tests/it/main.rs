@@ -15,5 +15,6 @@ mod packaging;
 mod private;
 mod reactions;
 mod real_clients;
+mod setup;
 mod support;
 mod support_works;

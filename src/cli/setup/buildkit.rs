@@ -1,27 +1,22 @@
-//! BuildKit: mirrors, to which it always adds the registry itself.
+//! `BuildKit`: mirrors, to which it always adds the registry itself.
 
 use super::options::{CA_FILE, Options, is_loopback, names_of};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
 
-/// The settings for BuildKit.
+/// The settings for `BuildKit`.
 pub(super) fn setting(options: &Options) -> Result<Setting, Refusal> {
     let mirror = options.mirror()?;
-    let mut content = format!("# {MARK} buildkit`.\n");
+    let mut tables: Vec<String> = Vec::new();
     for name in options.named("buildkit")?.into_iter().flat_map(names_of) {
         let authority = &mirror.authority;
-        content.push_str(&format!("[registry.\"{name}\"]\n  mirrors = [\"{authority}\"]\n\n"));
+        tables.push(format!("[registry.\"{name}\"]\n  mirrors = [\"{authority}\"]\n"));
     }
     let trust = match options.ca_path(mirror) {
-        Some(path) => format!("  ca = [\"{path}\"]\n"),
-        None if mirror.is_tls => String::new(),
-        None => "  http = true\n".to_owned(),
+        Some(path) => Some(format!("  ca = [\"{path}\"]\n")),
+        None => (!mirror.is_tls).then(|| "  http = true\n".to_owned()),
     };
-    if trust.is_empty() {
-        content.truncate(content.trim_end().len());
-        content.push('\n');
-    } else {
-        content.push_str(&format!("[registry.\"{}\"]\n{trust}", mirror.authority));
-    }
+    tables.extend(trust.map(|trust| format!("[registry.\"{}\"]\n{trust}", mirror.authority)));
+    let content = format!("# {MARK} buildkit`.\n{}", tables.join("\n"));
     let mut setting = Setting::new("buildkit");
     setting.file("/etc/buildkit/buildkitd.toml", content, Merge::TomlTables);
     options.put_ca(mirror, &mut setting);

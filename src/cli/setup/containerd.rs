@@ -78,13 +78,10 @@ pub(super) fn merge(existing: &str, ours: &str) -> Result<String, String> {
     if document.is_empty() {
         return Ok(format!("{existing}{ours}"));
     }
-    let format = match document.get("version").and_then(Item::as_integer) {
-        Some(format @ 2..) => format,
-        _ => {
-            return Err("it has no `version = 2` or later, so containerd would not know the \
-                         table: migrate it (`containerd config migrate`)"
-                .to_owned());
-        }
+    let Some(format @ 2..) = document.get("version").and_then(Item::as_integer) else {
+        return Err("it has no `version = 2` or later, so containerd would not know the table: \
+                    migrate it (`containerd config migrate`)"
+            .to_owned());
     };
     let plugin = PLUGINS[usize::from(format > 2)];
     if is_disabled(document.get("disabled_plugins").and_then(Item::as_array), plugin) {

@@ -1,5 +1,6 @@
 //! Rules under which only immutag reaches registries: the one closure for clients that always ask
-//! the registry itself when immutag does not answer (Docker's classic store, BuildKit).
+//! the registry itself when immutag does not answer (Docker's classic store,
+//! `BuildKit`).
 
 mod kubernetes;
 mod network;

@@ -2,6 +2,7 @@
 
 use super::options::Options;
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use crate::cli::clients::Endpoint;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +31,14 @@ impl Distribution {
 pub(super) fn setting(distribution: Distribution, options: &Options) -> Result<Setting, Refusal> {
     let name = distribution.name();
     let mirror = options.mirror()?;
-    let mut content = format!("# {MARK} {name}`.\nmirrors:\n");
-    for target in options.targets.iter().flat_map(|target| target.scope.names("*")) {
-        content.push_str(&format!("  \"{target}\":\n    endpoint:\n      - \"{mirror}\"\n"));
-    }
-    if let Some(path) = options.ca_path(mirror) {
+    let names = options.targets.iter().flat_map(|target| target.scope.names("*"));
+    let mirrors: Vec<String> = names.map(|name| mirrored(name, mirror)).collect();
+    let configs = options.ca_path(mirror).map(|path| {
         let authority = &mirror.authority;
-        content.push_str(&format!(
-            "configs:\n  \"{authority}\":\n    tls:\n      ca_file: \"{path}\"\n"
-        ));
-    }
+        format!("configs:\n  \"{authority}\":\n    tls:\n      ca_file: \"{path}\"\n")
+    });
+    let configs = configs.unwrap_or_default();
+    let content = format!("# {MARK} {name}`.\nmirrors:\n{}{configs}", mirrors.concat());
     let mut setting = Setting::new(name);
     let folder = format!("/etc/rancher/{name}");
     setting.file(format!("{folder}/registries.yaml"), content, Merge::Own);
@@ -48,6 +47,10 @@ pub(super) fn setting(distribution: Distribution, options: &Options) -> Result<S
     options.put_ca(mirror, &mut setting);
     note(distribution, options, &mut setting);
     Ok(setting)
+}
+
+fn mirrored(name: &str, mirror: &Endpoint) -> String {
+    format!("  \"{name}\":\n    endpoint:\n      - \"{mirror}\"\n")
 }
 
 fn note(distribution: Distribution, options: &Options, setting: &mut Setting) {

@@ -108,7 +108,7 @@ impl Options {
             let names = self.names();
             let text = format!(
                 "only what is named is covered ({names}): every other registry is asked directly. \
-                 --registry names more, and needs the ones above again"
+                 --registry takes the place of this list"
             );
             setting.note(About::Open, text);
         }

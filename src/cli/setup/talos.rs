@@ -5,27 +5,31 @@ use base64::prelude::BASE64_STANDARD;
 
 use super::options::{Options, is_loopback};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use crate::cli::clients::Endpoint;
 
 /// The patch for Talos.
 pub(super) fn setting(options: &Options) -> Result<Setting, Refusal> {
     let mirror = options.mirror()?;
-    let mut content = format!("# {MARK} talos`.\nmachine:\n  registries:\n    mirrors:\n");
-    for target in options.targets.iter().flat_map(|target| target.scope.names("*")) {
-        content.push_str(&format!(
-            "      \"{target}\":\n        endpoints:\n          - \"{mirror}\"\n        \
-             skipFallback: true\n"
-        ));
-    }
-    if let Some(pem) = options.ca.as_ref().filter(|_| mirror.is_tls) {
+    let names = options.targets.iter().flat_map(|target| target.scope.names("*"));
+    let mirrors: Vec<String> = names.map(|name| mirrored(name, mirror)).collect();
+    let config = options.ca.as_ref().filter(|_| mirror.is_tls).map(|pem| {
         let (authority, ca) = (&mirror.authority, BASE64_STANDARD.encode(pem));
-        content.push_str(&format!(
-            "    config:\n      \"{authority}\":\n        tls:\n          ca: \"{ca}\"\n"
-        ));
-    }
+        format!("    config:\n      \"{authority}\":\n        tls:\n          ca: \"{ca}\"\n")
+    });
+    let config = config.unwrap_or_default();
+    let head = format!("# {MARK} talos`.\nmachine:\n  registries:\n    mirrors:\n");
+    let content = format!("{head}{}{config}", mirrors.concat());
     let mut setting = Setting::new("talos");
     setting.file("immutag-talos.yaml", content, Merge::Own);
     note(options, &mut setting);
     Ok(setting)
+}
+
+fn mirrored(name: &str, mirror: &Endpoint) -> String {
+    format!(
+        "      \"{name}\":\n        endpoints:\n          - \"{mirror}\"\n        \
+         skipFallback: true\n"
+    )
 }
 
 fn note(options: &Options, setting: &mut Setting) {
@@ -42,8 +46,8 @@ fn note(options: &Options, setting: &mut Setting) {
     );
     setting.note(
         About::Open,
-        "other mirrors in the machine configuration stay, and come before or after this one: see \
-         `talosctl get machineconfig`",
+        "other mirrors in the machine configuration stay, and so do RegistryMirrorConfig documents \
+         (Talos 1.12 and later), and either may come first: see `talosctl get machineconfig`",
     );
     setting.note(About::Pushes, "nodes do not push");
     if options.mirror().is_ok_and(|mirror| is_loopback(&mirror.authority)) {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
-use super::network::{Network, open};
+use super::network::{Network, private_and};
 use crate::cli::setup::setting::{About, MARK, Merge, Setting};
 
 #[derive(Debug, Args)]
@@ -33,7 +33,7 @@ pub(super) fn setting(args: &KubernetesArgs) -> Setting {
     namespaces.insert(&args.immutag_namespace);
     let mut content = format!("# {MARK} egress kubernetes`.\n");
     for namespace in &namespaces {
-        content.push_str(&closed(namespace, &open(&args.allow)));
+        content.push_str(&closed(namespace, &private_and(&args.allow)));
         content.push_str("---\n");
     }
     content.push_str(&opened(&args.immutag_namespace, &args.immutag_name));

@@ -4,17 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-/// The networks that are not the outside: private, shared by a link, loopback.
-pub(super) const PRIVATE: [&str; 8] = [
-    "10.0.0.0/8",
-    "127.0.0.0/8",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "::1/128",
-    "fc00::/7",
-    "fe80::/10",
-];
+/// The private networks.
+const PRIVATE: [&str; 4] = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7"];
+
+/// The networks of one host or one link.
+const NEAR: [&str; 4] = ["127.0.0.0/8", "169.254.0.0/16", "::1/128", "fe80::/10"];
 
 /// A network, `10.0.0.0/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -66,9 +60,18 @@ fn has_no_host(address: IpAddr, prefix: u8) -> bool {
 }
 
 /// The private networks and these, each once.
-pub(super) fn open(allowed: &[Network]) -> Vec<Network> {
-    let private = PRIVATE.iter().filter_map(|text| text.parse().ok());
-    let mut networks: Vec<Network> = private.chain(allowed.iter().copied()).collect();
+pub(super) fn private_and(allowed: &[Network]) -> Vec<Network> {
+    sorted(&PRIVATE, allowed)
+}
+
+/// The same with what is on this host and its links.
+pub(super) fn near_and(allowed: &[Network]) -> Vec<Network> {
+    sorted(&NEAR, &private_and(allowed))
+}
+
+fn sorted(texts: &[&str], more: &[Network]) -> Vec<Network> {
+    let known = texts.iter().filter_map(|text| text.parse().ok());
+    let mut networks: Vec<Network> = known.chain(more.iter().copied()).collect();
     networks.sort();
     networks.dedup();
     networks
@@ -94,6 +97,6 @@ mod tests {
             let found = text.parse::<Network>().ok().map(|network| network.to_string());
             assert_eq!(found.as_deref(), expected, "{text}");
         }
-        assert_eq!(open(&[]).len(), PRIVATE.len(), "each of them is a network");
+        assert_eq!(near_and(&private_and(&[])).len(), PRIVATE.len() + NEAR.len());
     }
 }

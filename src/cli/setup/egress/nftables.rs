@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use clap::Args;
 
-use super::network::{Network, open};
+use super::network::{Network, near_and};
 use crate::cli::setup::setting::{About, MARK, Merge, Refusal, Setting};
 use crate::config::Config;
 
@@ -49,7 +49,7 @@ fn ports(args: &NftablesArgs, config: &Config) -> BTreeSet<u16> {
 
 fn rules(args: &NftablesArgs, ports: &BTreeSet<u16>) -> String {
     let ports = listed(ports);
-    let networks = open(&args.allow);
+    let networks = near_and(&args.allow);
     let (of4, of6): (Vec<_>, Vec<_>) = networks.into_iter().partition(|it| it.is_ipv4());
     let user = match args.user.parse::<u32>() {
         Ok(number) => number.to_string(),

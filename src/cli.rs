@@ -12,6 +12,7 @@ mod output;
 mod registry;
 mod rules;
 mod serve;
+mod setup;
 mod table;
 mod validate;
 
@@ -66,6 +67,8 @@ enum Command {
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
     Check(check::CheckArgs),
+    /// Print or install the settings of clients, and rules that let only immutag out
+    Setup(setup::SetupArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -98,6 +101,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),
+        Command::Setup(args) => setup::run(&global, args),
         Command::Validate(args) => validate::run(&global, &args),
     }
 }

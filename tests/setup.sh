@@ -17,6 +17,7 @@ package_of() {
         mount) echo mount ;;
         setpriv | unshare) echo util-linux ;;
         mkfs.ext4) echo e2fsprogs ;;
+        nft) echo nftables ;;
         promtool) echo prometheus ;;
         *) echo "setup: no package is known for '$1'" >&2 && exit 2 ;;
     esac

@@ -17,6 +17,7 @@ mod private;
 mod reactions;
 mod real_clients;
 mod round;
+mod setup;
 mod support;
 mod support_works;
 mod tripwire;

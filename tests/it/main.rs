@@ -12,6 +12,7 @@ mod doctor;
 mod durable;
 mod http;
 mod ledger;
+mod live;
 mod packaging;
 mod private;
 mod reactions;

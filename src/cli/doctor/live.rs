@@ -94,6 +94,9 @@ fn judge(first: &str, hold: &Seen, block: &Seen) -> (Standing, String, String) {
     }
     match &block.after {
         Pulled::Got(_) => open("live: under block it was not stopped".to_owned()),
+        Pulled::Stopped(words) if !words.contains("immutag: ") => {
+            open(format!("live: under block it got nothing, but not by immutag's words: {words}"))
+        }
         Pulled::Stopped(words) => {
             let what = "live: a tag moved; under hold it got what was recorded, under block it was \
                         stopped and said";
@@ -160,6 +163,10 @@ mod tests {
         Pulled::Got(digest.to_owned())
     }
 
+    fn failed() -> Pulled {
+        Pulled::Stopped("no space left on device".to_owned())
+    }
+
     fn stopped() -> Pulled {
         Pulled::Stopped("immutag: it is pinned".to_owned())
     }
@@ -174,6 +181,7 @@ mod tests {
             ([got("a"), got("b")], [got("a"), stopped()], Standing::Bypassable, "moved content"),
             ([got("a"), stopped()], [got("a"), stopped()], Standing::Bypassable, "got nothing"),
             ([got("a"), got("a")], [got("a"), got("b")], Standing::Bypassable, "not stopped"),
+            ([got("a"), got("a")], [got("a"), failed()], Standing::Bypassable, "no space left"),
             ([got("a"), got("a")], [got("a"), got("a")], Standing::Bypassable, "not stopped"),
         ] {
             let seen = |[before, after]: [Pulled; 2]| Seen { before, after };

@@ -44,6 +44,13 @@ fn note(options: &Options, setting: &mut Setting) {
         Pushes::Refused => "nowhere: the client refuses them, for immutag takes none",
     };
     setting.note(About::Pushes, pushes);
+    if options.pushes == Pushes::Direct {
+        setting.note(
+            About::Then,
+            "`*.crt` and `*.cert` files beside a hosts.toml are not read: where pushes need such, \
+             name them in it (`ca`, `client`)",
+        );
+    }
 }
 
 /// The directory that is looked for first: with `host_port_` beside it, `host:port` is not read.

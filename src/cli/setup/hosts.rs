@@ -30,6 +30,13 @@ fn note(options: &Options, setting: &mut Setting) {
         format!("{names}: pulled through immutag or not at all, also while it is down"),
     );
     options.note_unnamed(setting);
+    if options.covers_every_registry() {
+        let text = format!(
+            "a registry that has a directory of its own in {} goes by that one",
+            options.hosts_dir
+        );
+        setting.note(About::Open, text);
+    }
     setting.note(
         About::Open,
         "a `hosts.toml` that is no valid TOML, or that loses its `server` line or the `resolve` \

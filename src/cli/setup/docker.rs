@@ -25,7 +25,14 @@ pub(super) fn setting(options: &Options, found: &Found) -> Result<Setting, Refus
     let mut setting = Setting::new("docker");
     let reads = reads(found);
     note_version(found, reads, &mut setting);
-    if reads != Reads::HostsToml {
+    if reads == Reads::RegistryMirrors && !options.covers_docker_io() {
+        return Err(Refusal::Useless(
+            "Docker's classic store has mirrors for docker.io only: pull from other registries by \
+             explicit references to the direct listener"
+                .to_owned(),
+        ));
+    }
+    if reads != Reads::HostsToml && options.covers_docker_io() {
         add_mirror(options, reads, &mut setting)?;
     }
     if reads != Reads::RegistryMirrors {
@@ -156,6 +163,16 @@ mod tests {
             let says_open = setting.notes.iter().any(|note| note.text.contains("no fail-closed"));
             assert_eq!(says_open, expected.0, "{version:?} {store:?}");
         }
+    }
+
+    #[test]
+    fn the_classic_store_has_mirrors_for_docker_io_only() {
+        let mut options = docker_options(options(&["ghcr.io"]));
+        options.targets.remove(0);
+        let refusal = setting(&options, &found(Some("27.0"), None)).unwrap_err();
+        assert!(refusal.to_string().contains("docker.io only"), "{refusal}");
+        let either = setting(&options, &found(None, None)).unwrap();
+        assert_eq!(paths(&either), ["/etc/docker/certs.d/ghcr.io/hosts.toml"]);
     }
 
     #[test]

@@ -30,6 +30,13 @@ fn note(options: &Options, setting: &mut Setting) {
         format!("{names}: pulled through immutag or not at all, also while it is down"),
     );
     options.note_unnamed(setting);
+    if options.covers_every_registry() {
+        let text = format!(
+            "a registry that has a directory of its own in {} goes by that one",
+            options.hosts_dir
+        );
+        setting.note(About::Open, text);
+    }
     setting.note(
         About::Open,
         "a `hosts.toml` that is no valid TOML, or that loses its `server` line or the `resolve` \
@@ -44,6 +51,13 @@ fn note(options: &Options, setting: &mut Setting) {
         Pushes::Refused => "nowhere: the client refuses them, for immutag takes none",
     };
     setting.note(About::Pushes, pushes);
+    if options.pushes == Pushes::Direct {
+        setting.note(
+            About::Then,
+            "`*.crt` and `*.cert` files beside a hosts.toml are not read: where pushes need such, \
+             name them in it (`ca`, `client`)",
+        );
+    }
 }
 
 /// The directory that is looked for first: with `host_port_` beside it, `host:port` is not read.

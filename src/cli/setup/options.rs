@@ -58,17 +58,21 @@ impl Options {
 
     /// The registries, for a client that has no words for all of them.
     pub(super) fn named(&self, client: &'static str) -> Result<Vec<&Registry>, Refusal> {
-        let name = |target: &'_ Target| match &target.scope {
-            Scope::Every => Err(Refusal::LacksWildcard { client }),
-            Scope::Named(_) => Ok(()),
-        };
-        self.targets.iter().try_for_each(name)?;
+        if self.covers_every_registry() {
+            return Err(Refusal::LacksWildcard { client });
+        }
         Ok(self.targets.iter().filter_map(|target| target.scope.registry()).collect())
     }
 
     /// Whether every registry is meant, named or not.
     pub(super) fn covers_every_registry(&self) -> bool {
         self.targets.iter().any(|target| target.scope == Scope::Every)
+    }
+
+    /// Whether docker.io is among them, named or not.
+    pub(super) fn covers_docker_io(&self) -> bool {
+        let docker_io = Scope::Named(Registry::docker_io());
+        self.covers_every_registry() || self.targets.iter().any(|it| it.scope == docker_io)
     }
 
     /// The registries' names, for words: `docker.io, ghcr.io`.
@@ -118,8 +122,8 @@ impl Options {
 fn note_trust(endpoint: &Endpoint, has_ca: bool, setting: &mut Setting) {
     if endpoint.is_tls && !has_ca {
         let text = format!(
-            "the client must trust the certificate of {endpoint}: if a private CA signed it, run \
-             this again with --ca-file"
+            "the client must trust the certificate of {endpoint}, and it must be for that name: if \
+             a private CA signed it, run this again with --ca-file"
         );
         setting.note(About::Then, text);
     } else if !endpoint.is_tls && !is_loopback(&endpoint.authority) {

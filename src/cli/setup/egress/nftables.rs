@@ -10,6 +10,9 @@ use crate::config::Config;
 
 const FILE: &str = "/etc/immutag/egress.nft";
 
+/// The file, with names in place of what depends on the options.
+const TEMPLATE: &str = include_str!("egress.nft");
+
 #[derive(Debug, Args)]
 pub(super) struct NftablesArgs {
     /// The user that immutag runs as on this host, by name or number
@@ -55,64 +58,13 @@ fn rules(args: &NftablesArgs, ports: &BTreeSet<u16>) -> String {
         Ok(number) => number.to_string(),
         Err(_) => format!("\"{}\"", args.user),
     };
-    format!(
-        "#!/usr/sbin/nft -f
-# {MARK} egress nftables`: from this host and its containers
-# only the user {user} reaches port {ports} outside of private networks.
-# Undo it with: nft delete table inet immutag_egress
-
-# Loading it again replaces it, in one step.
-add table inet immutag_egress
-delete table inet immutag_egress
-
-table inet immutag_egress {{
-    set open4 {{
-        type ipv4_addr
-        flags interval
-        auto-merge
-        elements = {{ {} }}
-    }}
-
-    set open6 {{
-        type ipv6_addr
-        flags interval
-        auto-merge
-        elements = {{ {} }}
-    }}
-
-    # What processes of this host send.
-    chain output {{
-        type filter hook output priority filter; policy accept;
-        oifname \"lo\" accept
-        meta skuid {user} accept
-        # The ends of immutag's connections are no longer its user's. They open none.
-        tcp flags & (syn | fin) == fin accept
-        tcp flags & (syn | rst) == rst accept
-        jump registries
-    }}
-
-    # What containers and guests send.
-    chain forward {{
-        type filter hook forward priority filter; policy accept;
-{}        jump registries
-    }}
-
-    chain registries {{
-        # Answers of a service here to whoever asked it.
-        ct direction reply accept
-        ip daddr @open4 accept
-        ip6 daddr @open6 accept
-        # Also on connections that were open before: nobody keeps one.
-        tcp dport {{ {ports} }} counter reject with tcp reset
-        # QUIC.
-        udp dport {{ {ports} }} counter reject
-    }}
-}}
-",
-        listed(&of4),
-        listed(&of6),
-        from(&args.from),
-    )
+    TEMPLATE
+        .replace("@MARK@", MARK)
+        .replace("@USER@", &user)
+        .replace("@PORTS@", &ports)
+        .replace("@OPEN4@", &listed(&of4))
+        .replace("@OPEN6@", &listed(&of6))
+        .replace("@FROM@", &from(&args.from))
 }
 
 /// The rules that let an immutag in a container out.

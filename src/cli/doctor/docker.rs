@@ -44,12 +44,12 @@ pub(super) fn is_here(scene: &Scene) -> bool {
     let files = ["daemon.json", "certs.d"].map(|name| format!("{FOLDER}/{name}"));
     files.iter().any(|path| scene.files.exists(path))
         || scene.has_program(&["dockerd"])
-        || scene.running("dockerd").next().is_some()
+        || scene.anywhere("dockerd").next().is_some()
 }
 
 /// What each daemon asks for the registries.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let mut processes: Vec<_> = scene.running("dockerd").map(Some).collect();
+    let mut processes: Vec<_> = scene.anywhere("dockerd").map(Some).collect();
     if processes.is_empty() {
         processes.push(None);
     }
@@ -69,9 +69,11 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 
 impl<'s> Daemon<'s> {
     fn read(scene: &'s Scene, process: Option<&'s Process>) -> Result<Self, Fault> {
-        let folder = process.and_then(rootless_folder).unwrap_or_else(|| FOLDER.to_owned());
+        let seen = |path: &str| process.map_or_else(|| path.to_owned(), |it| it.path(path));
+        let folder = process.and_then(rootless_folder);
+        let folder = seen(folder.as_deref().unwrap_or(FOLDER));
         let given = process.and_then(|process| process.option("--config-file").pop());
-        let path = given.map_or_else(|| format!("{folder}/daemon.json"), str::to_owned);
+        let path = given.map_or_else(|| format!("{folder}/daemon.json"), seen);
         let config = scene.json(&path)?.unwrap_or(Settings { path, root: Node::empty() });
         Ok(Self { scene, process, folder, config })
     }
@@ -80,7 +82,7 @@ impl<'s> Daemon<'s> {
         let folders = [format!("{}/certs.d", self.folder)];
         let (store, why) = self.store();
         let reads_hosts = store == Store::Containerd
-            && self.scene.version("dockerd").is_none_or(|version| version >= READS_HOSTS);
+            && self.version().is_none_or(|version| version >= READS_HOSTS);
         let named = if reads_hosts { hosts::named(self.scene, &folders) } else { Vec::new() };
         let mut findings = Vec::new();
         for registry in &self.scene.with_named(named) {
@@ -161,7 +163,7 @@ impl<'s> Daemon<'s> {
 
     /// The store, and how it is known.
     fn store(&self) -> (Store, String) {
-        let version = self.scene.version("dockerd");
+        let version = self.version();
         let feature = self.config.root.entry(&["features", "containerd-snapshotter"]);
         if let Some(entry) = feature
             && let Value::Flag(is_on) = entry.node.value
@@ -176,12 +178,19 @@ impl<'s> Daemon<'s> {
         }
         // An upgrade keeps what there was.
         let data_root = self.value("data-root").unwrap_or_else(|| "/var/lib/docker".to_owned());
+        let data_root = self.process.map_or(data_root.clone(), |it| it.path(&data_root));
         let is_upgraded = self.scene.files.exists(&format!("{data_root}/image"));
         let is_new = version.is_some_and(|version| version >= CONTAINERD_BY_DEFAULT);
         let is_remapped = self.value("userns-remap").is_some();
         let is_containerd = is_new && !is_upgraded && !is_remapped;
         let store = if is_containerd { Store::Containerd } else { Store::Classic };
         (store, format!("{}, the default here of dockerd {}", name(store), words(version)))
+    }
+
+    /// Its version; of one in a container nothing is known.
+    fn version(&self) -> Option<Version> {
+        let is_contained = self.process.is_some_and(|process| process.container.is_some());
+        self.scene.version("dockerd").filter(|_| !is_contained)
     }
 
     fn driver(&self) -> Option<String> {

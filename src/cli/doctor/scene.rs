@@ -43,6 +43,8 @@ pub(super) struct Process {
     pub(super) arguments: Vec<String>,
     /// The variables that matter here; `None`: this user may not see them.
     pub(super) environment: Option<BTreeMap<String, String>>,
+    /// The root of its container's files, if it runs in one: `/proc/12/root`.
+    pub(super) container: Option<String>,
 }
 
 /// A file of settings.
@@ -101,8 +103,13 @@ impl Scene {
         paths.find(|path| self.files.exists(path))
     }
 
-    /// The running programs of this name.
+    /// The running programs of this name, those in containers left out.
     pub(super) fn running<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Process> {
+        self.anywhere(name).filter(|process| process.container.is_none())
+    }
+
+    /// The running programs of this name, in containers too.
+    pub(super) fn anywhere<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Process> {
         self.processes.iter().filter(move |process| process.name == name)
     }
 
@@ -164,6 +171,11 @@ impl Process {
     /// A variable of its environment.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// Where a file is that it calls by this path.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.container.as_deref().unwrap_or_default())
     }
 
     /// As a place: `process 12 (dockerd)`.

@@ -1,15 +1,13 @@
 //! The running immutag: whether it answers where clients ask, and what it knows.
 
-mod question;
-
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
 use super::finding::{Finding, Standing};
+use super::question::{Failure, get};
 use crate::cli::clients::{ClientKind, Endpoint, Endpoints};
 use crate::config::ListenerKind;
-use question::{Failure, get};
 
 /// What answers at a listener's address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -5,6 +5,7 @@ pub(super) mod gather;
 use std::collections::BTreeMap;
 
 use super::address::{Address, Source, source_of};
+use super::docker::DockerInfo;
 use super::files::Files;
 use super::finding::Finding;
 use super::json::from_json;
@@ -29,8 +30,12 @@ pub(super) struct Scene {
     pub(super) processes: Vec<Process>,
     /// Of whoever runs the doctor; empty where another root is looked at.
     pub(super) environment: BTreeMap<String, String>,
+    /// Whether it is the host that the doctor runs on, whose daemons can be asked.
+    pub(super) is_own: bool,
     /// By program.
     pub(super) versions: BTreeMap<&'static str, Version>,
+    /// What running dockerds say of themselves, by their process ids.
+    pub(super) dockers: BTreeMap<u32, DockerInfo>,
 }
 
 /// A running program.

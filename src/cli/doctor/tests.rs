@@ -100,6 +100,34 @@ fn whatever_is_not_well_comes_with_a_fix() {
     }
 }
 
+#[test]
+fn what_a_running_dockerd_says_goes_over_its_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/doctor");
+    let mut scene = scene(&folder.join("docker-mirror-by-flag"), &[], None);
+    let id = scene.processes[0].id;
+    let socket = "/run/docker.sock".to_owned();
+    let mirrors = vec!["http://127.0.0.1:5050/".to_owned()];
+    let version = Some((28, 0, 1));
+    let info = docker::DockerInfo { socket, version, is_containerd: false, mirrors };
+    let standings = |scene: &Scene| {
+        let findings = examine(scene, ClientKind::Docker).findings;
+        findings.into_iter().map(|it| (it.standing, it.place)).collect::<Vec<_>>()
+    };
+    scene.dockers.insert(id, info.clone());
+    let flag = Some("process 41 (dockerd)".to_owned());
+    assert_eq!(standings(&scene), [(Standing::HoldOnly, flag)]);
+
+    scene.dockers.insert(id, docker::DockerInfo { mirrors: Vec::new(), ..info.clone() });
+    let file = Some("/etc/docker/daemon.json".to_owned());
+    let expected = [(Standing::Protected, file.clone()), (Standing::Bypassable, file)];
+    assert_eq!(standings(&scene), expected);
+
+    let mirrors = vec!["https://mirror.example/".to_owned()];
+    scene.dockers.insert(id, docker::DockerInfo { mirrors, ..info });
+    let daemon = Some("dockerd at /run/docker.sock".to_owned());
+    assert_eq!(standings(&scene)[1], (Standing::Bypassable, daemon));
+}
+
 /// The texts of each fixture, by their paths.
 fn trees() -> &'static [BTreeMap<String, Vec<u8>>] {
     static TREES: LazyLock<Vec<BTreeMap<String, Vec<u8>>>> =

@@ -49,9 +49,17 @@ pub(in crate::cli::doctor) fn gather_from(files: Files, is_own: bool, order: Ord
     let Order { endpoints, registries, is_narrowed } = order;
     let processes = processes(&files);
     let environment = if is_own { own_environment() } else { BTreeMap::new() };
-    let versions = BTreeMap::new();
-    let mut scene =
-        Scene { files, endpoints, registries, is_narrowed, processes, environment, versions };
+    let mut scene = Scene {
+        files,
+        endpoints,
+        registries,
+        is_narrowed,
+        processes,
+        environment,
+        is_own,
+        versions: BTreeMap::new(),
+        dockers: BTreeMap::new(),
+    };
     let told = |(name, packages): (&'static str, &[&str])| {
         Some((name, version(&scene, is_own, name, packages)?))
     };

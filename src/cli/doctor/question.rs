@@ -1,4 +1,4 @@
-//! One question to a listener, over HTTP/1.1, with TLS or without.
+//! One question to a listener or a daemon, over HTTP/1.1: with TLS, without, or by a socket.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,17 +10,17 @@ use hyper::{HeaderMap, Request, header};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::TlsConnector;
 
+use super::address::Address;
 use crate::cli::clients::Endpoint;
-use crate::cli::doctor::address::Address;
 
 /// How long one question may take. It is this host or the next.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The most that is read of an answer, in bytes.
-const LIMIT: usize = 64 << 10;
+const LIMIT: usize = 1 << 20;
 
 /// An answer, whole.
 pub(super) struct Answer {
@@ -40,6 +40,15 @@ pub(super) enum Failure {
 pub(super) async fn get(endpoint: &Endpoint, target: &str) -> Result<Answer, Failure> {
     let asked = tokio::time::timeout(PATIENCE, connect_and_get(endpoint, target));
     asked.await.unwrap_or_else(|_| Err(Failure::Silent("no answer in time".to_owned())))
+}
+
+/// Asks a daemon at a Unix socket.
+pub(super) async fn get_local(socket: &str, target: &str) -> Option<Answer> {
+    let asked = async {
+        let stream = UnixStream::connect(socket).await.ok()?;
+        exchange(stream, "localhost", target).await.ok()
+    };
+    tokio::time::timeout(PATIENCE, asked).await.ok()?
 }
 
 async fn connect_and_get(endpoint: &Endpoint, target: &str) -> Result<Answer, Failure> {

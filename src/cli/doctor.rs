@@ -15,6 +15,7 @@ mod live;
 mod node;
 mod podman;
 mod proxies;
+mod question;
 mod rancher;
 mod registries;
 mod report;
@@ -84,7 +85,8 @@ pub(super) async fn run(global: &Global, args: DoctorArgs) -> anyhow::Result<Exi
         registries.extend(config.upstreams.keys().map(ToString::to_string));
     }
     let order = Order { endpoints, registries, is_narrowed };
-    let scene = tokio::task::spawn_blocking(move || gather(&args.root, order)).await?;
+    let mut scene = tokio::task::spawn_blocking(move || gather(&args.root, order)).await?;
+    docker::ask(&mut scene).await;
     let clients = clients(args.clients);
     let mut diagnoses = diagnose(&scene, &clients);
     let admin = Endpoint { is_tls: false, authority: reachable(config.admin.address).to_string() };

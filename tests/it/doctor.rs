@@ -19,15 +19,17 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        Self { immutag: Setup::new().start(), root: tempfile::tempdir().unwrap() }
+        Self { immutag: Setup::new().start(), root: directory() }
     }
 
     fn file(&self, path: &str, text: &str) -> &Self {
         let Addresses { mirror, direct, .. } = self.immutag.addresses();
         let text = text.replace("MIRROR", &format!("http://{mirror}"));
         let path = self.root.path().join(path);
-        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text.replace("DIRECT", &direct.to_string())).unwrap();
+        let folder = path.parent().expect("it is below the root");
+        std::fs::create_dir_all(folder).expect("our own directory");
+        let text = text.replace("DIRECT", &direct.to_string());
+        std::fs::write(path, text).expect("our own directory");
         self
     }
 
@@ -62,8 +64,12 @@ impl Stage {
     }
 }
 
+fn directory() -> TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
 fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
+    path.to_str().expect("a temporary directory's name is text")
 }
 
 fn code(ran: &Ran) -> i32 {
@@ -76,7 +82,7 @@ fn json(ran: &Ran) -> Value {
 
 /// What is said of a client.
 fn of<'a>(said: &'a Value, client: &str) -> &'a Value {
-    let all = said["clients"].as_array().unwrap();
+    let all = said["clients"].as_array().expect("a list");
     all.iter().find(|it| it["client"] == client).unwrap_or(&Value::Null)
 }
 
@@ -84,7 +90,8 @@ fn of<'a>(said: &'a Value, client: &str) -> &'a Value {
 fn assert_said(said: &Value, client: &str, standing: &str, words: &str) {
     let findings = of(said, client)["findings"].as_array().expect("findings");
     let is_it = |finding: &Value| {
-        finding["standing"] == standing && finding["what"].as_str().unwrap().contains(words)
+        finding["standing"] == standing
+            && finding["what"].as_str().is_some_and(|what| what.contains(words))
     };
     assert!(findings.iter().any(is_it), "no {standing} with `{words}`: {findings:#?}");
 }
@@ -172,7 +179,7 @@ fn what_answers_in_the_place_of_immutag_is_told_from_it() {
 fn a_registry_that_immutag_does_not_know_is_told_without_asking_anybody() {
     let registry = ScriptedRegistry::start();
     let setup = Setup::new().upstream("known.example", &registry.url());
-    let stage = Stage { immutag: setup.start(), root: tempfile::tempdir().unwrap() };
+    let stage = Stage { immutag: setup.start(), root: directory() };
     stage.containerd("known.example").containerd("unknown.example");
     let both = ["--registry", "known.example", "--registry", "unknown.example"];
     let ran = stage.doctor(&both);
@@ -191,7 +198,7 @@ fn a_registry_that_immutag_does_not_know_is_told_without_asking_anybody() {
 fn the_configured_upstreams_are_to_be_protected_too() {
     let registry = ScriptedRegistry::start();
     let setup = Setup::new().upstream("known.example", &registry.url());
-    let stage = Stage { immutag: setup.start(), root: tempfile::tempdir().unwrap() };
+    let stage = Stage { immutag: setup.start(), root: directory() };
     stage.containerd("docker.io");
     let ran = stage.doctor(&[]);
     assert_eq!(code(&ran), 3);

@@ -20,13 +20,17 @@ const POLICY: &str = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
 pub(super) fn is_here(scene: &Scene) -> bool {
     scene.files.exists(CONFIG)
         || scene.has_program(&["buildkitd"])
-        || scene.running("buildkitd").next().is_some()
+        || scene.anywhere("buildkitd").next().is_some()
 }
 
 /// What it asks for the registries.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let given = scene.running("buildkitd").filter_map(|process| process.option("--config").pop());
-    let mut paths: Vec<String> = given.map(str::to_owned).collect();
+    // Those that `docker buildx create` makes run in containers.
+    let running = scene
+        .anywhere("buildkitd")
+        .map(|process| process.path(process.option("--config").pop().unwrap_or(CONFIG)));
+    let mut paths: Vec<String> = running.collect();
+    paths.dedup();
     if paths.is_empty() {
         paths.push(CONFIG.to_owned());
     }

@@ -1,22 +1,20 @@
 //! containerd: whether its CRI plugin looks into `certs.d` at all, and what it finds there.
 
+mod config;
+
+use super::address::Source;
 use super::finding::Finding;
 use super::hosts::{self, Look};
-use super::node::{Node, Value};
-use super::scene::{Fault, Process, Scene, Settings};
+use super::node::Node;
+use super::scene::Scene;
 use super::version::{Version, words};
 use crate::cli::clients::ClientKind;
+use config::{CONFIG, Config, LAYOUTS, process};
 
 const CLIENT: ClientKind = ClientKind::Containerd;
 
-/// Where its settings are, unless `--config` says otherwise.
-const CONFIG: &str = "/etc/containerd/config.toml";
-
 /// The default of 2.2 and later, which they read as one path.
 const DEFAULT_FOLDERS: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
-
-/// The names under which the CRI plugin is turned off.
-const CRI: [&str; 3] = ["cri", "io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"];
 
 /// From this version on a colon-separated list is read as one path.
 const ONE_PATH: Version = (2, 1, 0);
@@ -26,12 +24,6 @@ const HAS_DEFAULT: Version = (2, 2, 0);
 
 /// From this version on `server` alone is a valid file.
 const SERVER_ALONE: Version = (1, 7, 32);
-
-/// The files of the settings, the main one first; a later one goes over those before it.
-struct Config {
-    path: String,
-    files: Vec<Settings>,
-}
 
 /// Whether anything of it is here. The containerd that Docker or k3s bring is theirs.
 pub(super) fn is_here(scene: &Scene) -> bool {
@@ -69,14 +61,6 @@ pub(super) fn hosts_folder(scene: &Scene) -> String {
     let folder = setting.and_then(|(_, node)| node.text()?.split(':').next());
     let default = DEFAULT_FOLDERS.split(':').next().unwrap_or_default();
     folder.filter(|folder| !folder.is_empty()).unwrap_or(default).to_owned()
-}
-
-fn process(scene: &Scene) -> Option<&Process> {
-    let is_own = |process: &&Process| {
-        let call = process.arguments.join(" ");
-        !["rancher", "k3s", "rke2", "/docker/containerd/"].iter().any(|other| call.contains(other))
-    };
-    scene.running("containerd").find(is_own)
 }
 
 fn of_cri(scene: &Scene, config: &Config) -> Vec<Finding> {
@@ -180,7 +164,7 @@ fn of_mirrors(scene: &Scene, config: &Config, mirrors: &Node) -> Vec<Finding> {
         let endpoints = entry.node.get(&["endpoint"]).map_or(Vec::new(), Node::texts);
         let (line, first) = endpoints.first().map_or((entry.line, ""), |(line, url)| (*line, *url));
         let place = config.place_of(mirrors, line);
-        let finding = if scene.source(first) == super::address::Source::Mirror {
+        let finding = if scene.source(first) == Source::Mirror {
             let what = "the old registry.mirrors always adds the registry, after immutag";
             Finding::hold_only(CLIENT, what)
         } else {
@@ -190,85 +174,4 @@ fn of_mirrors(scene: &Scene, config: &Config, mirrors: &Node) -> Vec<Finding> {
         finding.of(registry).at(place).fix(fix)
     });
     each.collect()
-}
-
-/// Where the plugin's settings are, in files of version 1, 2 and 3.
-const LAYOUTS: [&str; 3] = ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"];
-
-impl Config {
-    fn read(scene: &Scene) -> Result<Self, Fault> {
-        let given = process(scene).and_then(|process| {
-            ["--config", "-c"].iter().find_map(|name| process.option(name).pop())
-        });
-        let path = given.unwrap_or(CONFIG).to_owned();
-        let mut files: Vec<_> = scene.toml(&path)?.into_iter().collect();
-        let imports = files.first().and_then(|main| main.root.get(&["imports"]));
-        let imports = imports.map_or(Vec::new(), Node::texts);
-        let imports = imports.iter().flat_map(|(_, pattern)| imported(scene, &path, pattern));
-        let imports: Vec<_> = imports.collect();
-        for import in imports {
-            files.extend(scene.toml(&import)?);
-        }
-        Ok(Self { path, files })
-    }
-
-    fn version(&self) -> &str {
-        let main = self.files.first();
-        main.and_then(|main| main.root.text_at(&["version"])).unwrap_or("1")
-    }
-
-    /// Where the main file's version has the plugin's settings.
-    fn layout(&self) -> &'static str {
-        match (self.files.is_empty(), self.version()) {
-            (false, "1") => LAYOUTS[0],
-            (true, _) | (false, "2") => LAYOUTS[1],
-            _ => LAYOUTS[2],
-        }
-    }
-
-    /// A setting of the plugin, and its place.
-    fn setting(&self, path: &[&str]) -> Option<(String, &Node)> {
-        self.find(&[&["plugins", self.layout()], path].concat())
-    }
-
-    /// What the last file says that says anything.
-    fn find(&self, path: &[&str]) -> Option<(String, &Node)> {
-        self.files.iter().rev().find_map(|settings| {
-            let entry = settings.root.entry(path)?;
-            Some((settings.at(entry.line), &entry.node))
-        })
-    }
-
-    fn has_cri(&self) -> bool {
-        let disabled =
-            self.find(&["disabled_plugins"]).map_or(Vec::new(), |(_, node)| node.texts());
-        !disabled.iter().any(|(_, name)| CRI.contains(name))
-    }
-
-    /// Whether the plugin pulls as it did before 2.1, which still takes a list of paths.
-    fn pulls_itself(&self) -> bool {
-        let keys = ["use_local_image_pull", "discard_unpacked_layers"];
-        keys.iter().any(|key| {
-            self.setting(&[key]).is_some_and(|(_, node)| node.value == Value::Flag(true))
-        })
-    }
-
-    /// A line of the file that a node is of.
-    fn place_of(&self, node: &Node, line: usize) -> String {
-        let path = ["plugins", self.layout(), "registry", "mirrors"];
-        let is_in = |settings: &&Settings| settings.root.get(&path) == Some(node);
-        let settings = self.files.iter().rev().find(is_in);
-        settings.map_or_else(|| self.path.clone(), |settings| settings.at(line))
-    }
-}
-
-/// The files that an import names: one, or those of a directory that end alike.
-fn imported(scene: &Scene, main: &str, pattern: &str) -> Vec<String> {
-    let folder = main.rsplit_once('/').map_or("", |(folder, _)| folder);
-    let pattern =
-        if pattern.starts_with('/') { pattern.to_owned() } else { format!("{folder}/{pattern}") };
-    match pattern.rsplit_once('/') {
-        Some((folder, name)) if name.starts_with('*') => scene.files.ending(folder, &name[1..]),
-        _ => vec![pattern],
-    }
 }

@@ -1,34 +1,25 @@
 //! Docker: which store it has, and what that store asks.
 
+mod info;
+mod store;
+
 use super::address::Source;
 use super::finding::Finding;
 use super::hosts::{self, Look};
-use super::node::{Node, Value};
+use super::node::Node;
 use super::scene::{Fault, Process, Scene, Settings};
-use super::version::{Version, words};
+use super::version::Version;
 use crate::cli::clients::ClientKind;
+pub(super) use info::{DockerInfo, ask};
+use store::Store;
 
 const CLIENT: ClientKind = ClientKind::Docker;
 
 /// Where its settings are, unless `--config-file` says otherwise.
 const FOLDER: &str = "/etc/docker";
 
-/// From this version on a new installation has containerd's store.
-const CONTAINERD_BY_DEFAULT: Version = (29, 0, 0);
-
 /// From this version on containerd's store reads `certs.d/<registry>/hosts.toml`.
 const READS_HOSTS: Version = (28, 0, 0);
-
-/// The drivers of containerd's store; every other one is of the classic store.
-const SNAPSHOTTERS: [&str; 5] =
-    ["fuse-overlayfs-snapshotter", "native", "nydus", "overlayfs", "stargz"];
-
-/// Where a daemon keeps images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Store {
-    Classic,
-    Containerd,
-}
 
 /// One daemon: the one that runs, or the one that would.
 struct Daemon<'s> {
@@ -44,12 +35,12 @@ pub(super) fn is_here(scene: &Scene) -> bool {
     let files = ["daemon.json", "certs.d"].map(|name| format!("{FOLDER}/{name}"));
     files.iter().any(|path| scene.files.exists(path))
         || scene.has_program(&["dockerd"])
-        || scene.running("dockerd").next().is_some()
+        || scene.anywhere("dockerd").next().is_some()
 }
 
 /// What each daemon asks for the registries.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let mut processes: Vec<_> = scene.running("dockerd").map(Some).collect();
+    let mut processes: Vec<_> = scene.anywhere("dockerd").map(Some).collect();
     if processes.is_empty() {
         processes.push(None);
     }
@@ -69,9 +60,11 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 
 impl<'s> Daemon<'s> {
     fn read(scene: &'s Scene, process: Option<&'s Process>) -> Result<Self, Fault> {
-        let folder = process.and_then(rootless_folder).unwrap_or_else(|| FOLDER.to_owned());
+        let seen = |path: &str| process.map_or_else(|| path.to_owned(), |it| it.path(path));
+        let folder = process.and_then(rootless_folder);
+        let folder = seen(folder.as_deref().unwrap_or(FOLDER));
         let given = process.and_then(|process| process.option("--config-file").pop());
-        let path = given.map_or_else(|| format!("{folder}/daemon.json"), str::to_owned);
+        let path = given.map_or_else(|| format!("{folder}/daemon.json"), seen);
         let config = scene.json(&path)?.unwrap_or(Settings { path, root: Node::empty() });
         Ok(Self { scene, process, folder, config })
     }
@@ -80,9 +73,9 @@ impl<'s> Daemon<'s> {
         let folders = [format!("{}/certs.d", self.folder)];
         let (store, why) = self.store();
         let reads_hosts = store == Store::Containerd
-            && self.scene.version("dockerd").is_none_or(|version| version >= READS_HOSTS);
+            && self.version().is_none_or(|version| version >= READS_HOSTS);
         let named = if reads_hosts { hosts::named(self.scene, &folders) } else { Vec::new() };
-        let mut findings = Vec::new();
+        let mut findings: Vec<_> = self.stale().into_iter().collect();
         for registry in &self.scene.with_named(named) {
             let folder = hosts::folder_of(self.scene, &folders, registry);
             let folder =
@@ -103,6 +96,15 @@ impl<'s> Daemon<'s> {
             }
         }
         findings
+    }
+
+    /// Settings that the running daemon has not read.
+    fn stale(&self) -> Option<Finding> {
+        let info = self.info().filter(|info| self.differs(info))?;
+        let mirrors = info.mirrors.join(", ");
+        let what = format!("the running dockerd has other mirrors than this file: [{mirrors}]");
+        let finding = Finding::protected(CLIENT, what).at(self.config.path.as_str());
+        Some(finding.fix("systemctl restart docker"))
     }
 
     /// What `registry-mirrors` come to, the only setting that the classic store has.
@@ -144,9 +146,21 @@ impl<'s> Daemon<'s> {
         }
     }
 
-    /// The mirrors, each with its place: those of the command line, else those of the file. dockerd
-    /// does not start with both.
+    /// The mirrors, each with its place: what a running daemon says goes over what it should have
+    /// read.
     fn mirror_list(&self) -> Vec<(String, String)> {
+        let set = self.set_mirrors();
+        match self.info() {
+            Some(info) if self.differs(info) => {
+                let each = info.mirrors.iter().map(|url| (info.place(), url.clone()));
+                each.collect()
+            }
+            _ => set,
+        }
+    }
+
+    /// Those of the command line, else those of the file. dockerd does not start with both.
+    fn set_mirrors(&self) -> Vec<(String, String)> {
         let flags = self.process.map_or(Vec::new(), |process| {
             let place = process.place();
             let urls = process.option("--registry-mirror").into_iter();
@@ -159,41 +173,16 @@ impl<'s> Daemon<'s> {
         listed.into_iter().map(|(line, url)| (self.config.at(line), url.to_owned())).collect()
     }
 
-    /// The store, and how it is known.
-    fn store(&self) -> (Store, String) {
-        let version = self.scene.version("dockerd");
-        let feature = self.config.root.entry(&["features", "containerd-snapshotter"]);
-        if let Some(entry) = feature
-            && let Value::Flag(is_on) = entry.node.value
-        {
-            let store = if is_on { Store::Containerd } else { Store::Classic };
-            return (store, format!("{}, by {}", name(store), self.config.at(entry.line)));
-        }
-        if let Some(driver) = self.driver() {
-            let is_classic = !SNAPSHOTTERS.contains(&driver.as_str());
-            let store = if is_classic { Store::Classic } else { Store::Containerd };
-            return (store, format!("{}, by the storage driver {driver}", name(store)));
-        }
-        // An upgrade keeps what there was.
-        let data_root = self.value("data-root").unwrap_or_else(|| "/var/lib/docker".to_owned());
-        let is_upgraded = self.scene.files.exists(&format!("{data_root}/image"));
-        let is_new = version.is_some_and(|version| version >= CONTAINERD_BY_DEFAULT);
-        let is_remapped = self.value("userns-remap").is_some();
-        let is_containerd = is_new && !is_upgraded && !is_remapped;
-        let store = if is_containerd { Store::Containerd } else { Store::Classic };
-        (store, format!("{}, the default here of dockerd {}", name(store), words(version)))
+    /// Whether the daemon runs with other mirrors than those that are set.
+    fn differs(&self, info: &DockerInfo) -> bool {
+        let plain = |url: &str| url.trim_end_matches('/').to_owned();
+        let set = self.set_mirrors().into_iter().map(|(_, url)| plain(&url));
+        !set.eq(info.mirrors.iter().map(|url| plain(url)))
     }
 
-    fn driver(&self) -> Option<String> {
-        let short = self.process.and_then(|process| process.option("-s").pop());
-        self.value("storage-driver").or_else(|| short.map(str::to_owned))
-    }
-
-    /// An option: on the command line, else in the file.
-    fn value(&self, name: &str) -> Option<String> {
-        let flag = self.process.and_then(|process| process.option(&format!("--{name}")).pop());
-        let value = flag.or_else(|| self.config.root.text_at(&[name]));
-        value.filter(|value| !value.is_empty()).map(str::to_owned)
+    /// What the daemon says of itself.
+    fn info(&self) -> Option<&'s DockerInfo> {
+        self.scene.dockers.get(&self.process?.id)
     }
 
     fn fix(&self, registry: &str, reads_hosts: bool) -> String {
@@ -213,13 +202,6 @@ impl<'s> Daemon<'s> {
             );
         }
         format!("pull {direct}/{registry}/…, or use containerd's store (Docker 28 and later)")
-    }
-}
-
-const fn name(store: Store) -> &'static str {
-    match store {
-        Store::Classic => "the classic store",
-        Store::Containerd => "containerd's store",
     }
 }
 

@@ -52,6 +52,15 @@ impl Files {
         }
     }
 
+    /// Where a symbolic link leads; `None`: it is none, or this user may not see it.
+    pub(super) fn link(&self, path: &str) -> Option<PathBuf> {
+        match self {
+            Self::Root(root) => std::fs::read_link(below(root, path)).ok(),
+            #[cfg(test)]
+            Self::Texts(_) => None,
+        }
+    }
+
     /// Whether there is anything at this path.
     pub(super) fn exists(&self, path: &str) -> bool {
         match self {

@@ -69,10 +69,16 @@ fn readers(scene: &Scene) -> Vec<Reader> {
     for home in homes.filter(|home| has_own(scene, home)) {
         readers.push(Reader { home: Some(home), given: None });
     }
-    let running = scene.running("podman").filter_map(|process| process.variable(GIVEN));
-    let given = scene.environment.get(GIVEN).map(String::as_str).into_iter().chain(running);
-    for path in given.filter(|path| !path.is_empty()) {
-        readers.push(Reader { home: None, given: Some(path.to_owned()) });
+    let own = (scene.environment.get(GIVEN), scene.environment.get("HOME"));
+    let own = (own.0.map(String::as_str), own.1.map(String::as_str));
+    let running =
+        scene.running("podman").map(|process| (process.variable(GIVEN), process.variable("HOME")));
+    for (given, home) in running.chain([own]) {
+        if let Some(path) = given.filter(|path| !path.is_empty()) {
+            // A user's drop-ins count beside it.
+            let home = home.map(str::to_owned);
+            readers.push(Reader { home, given: Some(path.to_owned()) });
+        }
     }
     readers
 }
@@ -86,7 +92,7 @@ fn of_reader(scene: &Scene, client: ClientKind, reader: &Reader) -> Vec<Finding>
     let each = wanted.iter().flat_map(|registry| registries.check(scene, client, registry));
     let mut findings: Vec<_> = each.collect();
     findings.extend(of_search(scene, client, &registries, &registries.searched));
-    if let Some(home) = &reader.home {
+    if let (Some(home), None) = (&reader.home, &reader.given) {
         for finding in &mut findings {
             finding.what = format!("{} (as the user of {home})", finding.what);
         }

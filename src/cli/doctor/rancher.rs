@@ -77,53 +77,61 @@ impl<'s> Machine<'s> {
     }
 
     fn of_registry(&self, registry: &str) -> Finding {
-        let finding = |standing, place: String, what: String| {
-            let finding = Finding::new(self.client, standing, what).of(registry).at(place);
-            finding.fix(self.fix(registry))
-        };
         let entries = self.mirrors();
         let entry = entries.iter().find(|entry| entry.key == registry);
         let Some(entry) = entry.or_else(|| entries.iter().find(|entry| entry.key == "*")) else {
-            let what = "it has no mirror: the registry itself is asked".to_owned();
-            return finding(Standing::Bypassable, self.registries.path.clone(), what);
+            let what = "it has no mirror: the registry itself is asked";
+            let finding = Finding::bypassable(self.client, what).of(registry);
+            return finding.at(self.registries.path.as_str()).fix(self.fix(registry));
         };
-        let mut is_asked = false;
-        for (line, url) in endpoints(entry) {
-            let place = self.registries.at(line);
-            match self.source(url) {
-                Source::Mirror => is_asked = true,
-                Source::Other if is_asked => {
-                    let what = format!("{url} is asked when immutag refuses plainly or is down");
-                    return finding(Standing::HoldOnly, place, what);
-                }
-                Source::Other => {
-                    let what =
-                        format!("{url} is asked first, and is not immutag's mirror listener");
-                    return finding(Standing::Bypassable, place, what);
-                }
-                Source::Direct | Source::Misspelt => {}
-            }
-        }
-        let place = self.registries.at(entry.line);
-        match (is_asked, &self.closed) {
+        let (standing, line, what) =
+            self.foreign(entry).unwrap_or_else(|| self.without_foreign(entry));
+        let finding = Finding::new(self.client, standing, what).of(registry);
+        let finding = finding.at(self.registries.at(line));
+        let is_well = standing == Standing::Protected && self.is_asked(entry);
+        if is_well { finding } else { finding.fix(self.fix(registry)) }
+    }
+
+    /// Whether immutag's mirror listener is among the endpoints.
+    fn is_asked(&self, entry: &Entry) -> bool {
+        endpoints(entry).iter().any(|(_, url)| self.source(url) == Source::Mirror)
+    }
+
+    /// What the first endpoint that is somebody else's comes to.
+    fn foreign(&self, entry: &Entry) -> Option<(Standing, usize, String)> {
+        let all = endpoints(entry);
+        let at = all.iter().position(|(_, url)| self.source(url) == Source::Other)?;
+        let (line, url) = all[at];
+        let is_asked = all[..at].iter().any(|(_, url)| self.source(url) == Source::Mirror);
+        Some(if is_asked {
+            let what = format!("{url} is asked when immutag refuses plainly or is down");
+            (Standing::HoldOnly, line, what)
+        } else {
+            let what = format!("{url} is asked first, and is not immutag's mirror listener");
+            (Standing::Bypassable, line, what)
+        })
+    }
+
+    /// What it comes to where all endpoints are immutag's: the registry may be added.
+    fn without_foreign(&self, entry: &Entry) -> (Standing, usize, String) {
+        let (standing, what) = match (self.is_asked(entry), &self.closed) {
             (true, Some(closed)) => {
-                let what = format!("nobody but immutag is asked ({OPTION}, {closed})");
-                finding(Standing::Protected, place, what).fix("")
+                (Standing::Protected, format!("nobody but immutag is asked ({OPTION}, {closed})"))
             }
-            (true, None) => {
-                let what =
-                    format!("the registry is added by itself, after immutag: {OPTION} is not set");
-                finding(Standing::HoldOnly, place, what)
-            }
-            (false, Some(_)) => {
-                let what = "pulls fail: no endpoint is immutag's mirror listener".to_owned();
-                finding(Standing::Protected, place, what)
-            }
-            (false, None) => {
-                let what = "no endpoint is immutag's mirror listener: the registry is asked";
-                finding(Standing::Bypassable, place, what.to_owned())
-            }
-        }
+            (true, None) => (
+                Standing::HoldOnly,
+                format!("the registry is added by itself, after immutag: {OPTION} is not set"),
+            ),
+            (false, Some(_)) => (
+                Standing::Protected,
+                "pulls fail: no endpoint is immutag's mirror listener".to_owned(),
+            ),
+            (false, None) => (
+                Standing::Bypassable,
+                "no endpoint is immutag's mirror listener: the registry is asked".to_owned(),
+            ),
+        };
+        (standing, entry.line, what)
     }
 
     fn fix(&self, registry: &str) -> String {

@@ -4,12 +4,14 @@
 //! decides; mirrors are asked in their order, then the location. A user's `registries.conf`
 //! replaces the system's, and the system's `registries.conf.d` with it.
 
-use super::address::{Address, Source};
+mod judge;
+
+use super::address::Source;
 use super::finding::{Finding, Standing};
 use super::node::Node;
 use super::scene::{Fault, Scene, Settings};
 use crate::cli::clients::ClientKind;
-use crate::oci::Registry;
+use judge::{Asked, WELL, judge};
 
 /// The system's file; the directory of drop-ins has the same name and `.d`.
 const SYSTEM: &str = "/etc/containers/registries.conf";
@@ -39,16 +41,6 @@ struct Entry {
     path: String,
     node: Node,
     prefix: String,
-}
-
-/// One that is asked for an image.
-struct Asked {
-    line: usize,
-    location: String,
-    source: Source,
-    /// Whether it is asked by the scheme that it speaks, as far as it is immutag's.
-    is_spoken: bool,
-    is_mirror: bool,
 }
 
 /// Whether there are files of this user's own.
@@ -229,75 +221,6 @@ fn is_plain(scene: &Scene, location: &str) -> bool {
         Source::Misspelt | Source::Other => None,
     };
     endpoint.is_some_and(|endpoint| !endpoint.is_tls)
-}
-
-/// What is said where nothing is to be done.
-const WELL: &str = "nobody but immutag is asked";
-
-fn judge(all: &[Asked], prefix: &str) -> (Standing, usize, String) {
-    let mut ours: Option<&Asked> = None;
-    for asked in all {
-        let (line, location) = (asked.line, &asked.location);
-        match asked.source {
-            Source::Other if ours.is_some_and(|ours| ours.source == Source::Direct) => {
-                let what = "immutag's direct listener is a mirror here: it refuses plainly, and \
-                            then the registry is asked";
-                return (Standing::Bypassable, ours.map_or(line, |ours| ours.line), what.into());
-            }
-            Source::Other if ours.is_some() => {
-                let what = format!("a mirror falls back: {location} is asked after it");
-                return (Standing::HoldOnly, ours.map_or(line, |ours| ours.line), what);
-            }
-            Source::Other
-                if asked.is_mirror && all.last().is_some_and(|it| it.source != Source::Other) =>
-            {
-                let what = format!("the mirror {location} is asked before immutag");
-                return (Standing::Bypassable, line, what);
-            }
-            Source::Other => {
-                let what = match lame(all) {
-                    Some(why) => format!("{location} is asked: {why}"),
-                    None => format!("{location} is asked, and immutag is not"),
-                };
-                return (Standing::Bypassable, line, what);
-            }
-            Source::Direct | Source::Mirror if asked.is_spoken => {
-                ours = ours.or(Some(asked));
-            }
-            Source::Direct | Source::Mirror | Source::Misspelt => {}
-        }
-    }
-    let line = all.last().map_or(1, |asked| asked.line);
-    match (ours, lame(all)) {
-        (Some(ours), _)
-            if canonical(&path_of(ours)) != canonical(prefix) && !prefix.starts_with('*') =>
-        {
-            let what = format!("immutag is asked for {:?} in place of {prefix:?}", path_of(ours));
-            (Standing::Protected, ours.line, what)
-        }
-        (Some(_), _) | (None, None) => (Standing::Protected, line, WELL.to_owned()),
-        (None, Some(why)) => (Standing::Protected, line, format!("pulls fail: {why}")),
-    }
-}
-
-/// A prefix with its registry by the name that immutag has for it.
-fn canonical(prefix: &str) -> String {
-    let (registry, rest) = prefix.split_once('/').unwrap_or((prefix, ""));
-    let registry =
-        registry.parse().map_or_else(|_| registry.to_owned(), |it: Registry| it.to_string());
-    format!("{registry}/{rest}")
-}
-
-fn path_of(asked: &Asked) -> String {
-    Address::parse(&asked.location).map_or(String::new(), |address| address.path)
-}
-
-/// Why immutag cannot be asked where it is named.
-fn lame(all: &[Asked]) -> Option<&'static str> {
-    let is_lame = |asked: &&Asked| {
-        matches!(asked.source, Source::Direct | Source::Mirror) && !asked.is_spoken
-    };
-    all.iter().find(is_lame).map(|_| "immutag speaks plain http here and `insecure` is not true")
 }
 
 fn fix(scene: &Scene, registry: &str) -> String {

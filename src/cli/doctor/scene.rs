@@ -5,6 +5,7 @@ pub(super) mod gather;
 use std::collections::BTreeMap;
 
 use super::address::{Address, Source, source_of};
+use super::docker::DockerInfo;
 use super::files::Files;
 use super::finding::Finding;
 use super::json::from_json;
@@ -29,8 +30,12 @@ pub(super) struct Scene {
     pub(super) processes: Vec<Process>,
     /// Of whoever runs the doctor; empty where another root is looked at.
     pub(super) environment: BTreeMap<String, String>,
+    /// Whether it is the host that the doctor runs on, whose daemons can be asked.
+    pub(super) is_own: bool,
     /// By program.
     pub(super) versions: BTreeMap<&'static str, Version>,
+    /// What running dockerds say of themselves, by their process ids.
+    pub(super) dockers: BTreeMap<u32, DockerInfo>,
 }
 
 /// A running program.
@@ -43,6 +48,8 @@ pub(super) struct Process {
     pub(super) arguments: Vec<String>,
     /// The variables that matter here; `None`: this user may not see them.
     pub(super) environment: Option<BTreeMap<String, String>>,
+    /// The root of its container's files, if it runs in one: `/proc/12/root`.
+    pub(super) container: Option<String>,
 }
 
 /// A file of settings.
@@ -101,8 +108,13 @@ impl Scene {
         paths.find(|path| self.files.exists(path))
     }
 
-    /// The running programs of this name.
+    /// The running programs of this name, those in containers left out.
     pub(super) fn running<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Process> {
+        self.anywhere(name).filter(|process| process.container.is_none())
+    }
+
+    /// The running programs of this name, in containers too.
+    pub(super) fn anywhere<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Process> {
         self.processes.iter().filter(move |process| process.name == name)
     }
 
@@ -164,6 +176,11 @@ impl Process {
     /// A variable of its environment.
     pub(super) fn variable(&self, name: &str) -> Option<&str> {
         self.environment.as_ref()?.get(name).map(String::as_str)
+    }
+
+    /// Where a file is that it calls by this path.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.container.as_deref().unwrap_or_default())
     }
 
     /// As a place: `process 12 (dockerd)`.

@@ -1,10 +1,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
+use proptest::collection::vec;
 use proptest::prelude::*;
+use proptest::sample::Index;
 use serde::Deserialize;
 
 use super::files::Files;
+use super::scene::gather::gather_from;
 use super::*;
 
 /// What the doctor must say of a fixture: `expected.json`.
@@ -96,25 +100,54 @@ fn whatever_is_not_well_comes_with_a_fix() {
     }
 }
 
-/// All files of all fixtures, each once.
-fn known_paths() -> Vec<String> {
-    let mut paths = Vec::new();
-    for (root, _) in fixtures() {
-        let mut folders = vec![root.clone()];
-        while let Some(folder) = folders.pop() {
-            for entry in std::fs::read_dir(folder).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    folders.push(path);
-                } else {
-                    paths.push(format!("/{}", path.strip_prefix(&root).unwrap().display()));
-                }
+#[test]
+fn what_a_running_dockerd_says_goes_over_its_file() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/doctor");
+    let mut scene = scene(&folder.join("docker-mirror-by-flag"), &[], None);
+    let id = scene.processes[0].id;
+    let socket = "/run/docker.sock".to_owned();
+    let mirrors = vec!["http://127.0.0.1:5050/".to_owned()];
+    let version = Some((28, 0, 1));
+    let info = docker::DockerInfo { socket, version, is_containerd: false, mirrors };
+    let standings = |scene: &Scene| {
+        let findings = examine(scene, ClientKind::Docker).findings;
+        findings.into_iter().map(|it| (it.standing, it.place)).collect::<Vec<_>>()
+    };
+    scene.dockers.insert(id, info.clone());
+    let flag = Some("process 41 (dockerd)".to_owned());
+    assert_eq!(standings(&scene), [(Standing::HoldOnly, flag)]);
+
+    scene.dockers.insert(id, docker::DockerInfo { mirrors: Vec::new(), ..info.clone() });
+    let file = Some("/etc/docker/daemon.json".to_owned());
+    let expected = [(Standing::Protected, file.clone()), (Standing::Bypassable, file)];
+    assert_eq!(standings(&scene), expected);
+
+    let mirrors = vec!["https://mirror.example/".to_owned()];
+    scene.dockers.insert(id, docker::DockerInfo { mirrors, ..info });
+    let daemon = Some("dockerd at /run/docker.sock".to_owned());
+    assert_eq!(standings(&scene)[1], (Standing::Bypassable, daemon));
+}
+
+/// The texts of each fixture, by their paths.
+fn trees() -> &'static [BTreeMap<String, Vec<u8>>] {
+    static TREES: LazyLock<Vec<BTreeMap<String, Vec<u8>>>> =
+        LazyLock::new(|| fixtures().into_iter().map(|(root, _)| tree(&root)).collect());
+    &TREES
+}
+
+fn tree(root: &Path) -> BTreeMap<String, Vec<u8>> {
+    let (mut folders, mut files) = (vec![root.to_owned()], BTreeMap::new());
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if let Ok(bytes) = std::fs::read(&path) {
+                files.insert(format!("/{}", path.strip_prefix(root).unwrap().display()), bytes);
             }
         }
     }
-    paths.sort();
-    paths.dedup();
-    paths
+    files
 }
 
 /// Bits of which settings are made, well and badly.
@@ -157,29 +190,24 @@ fn text() -> impl Strategy<Value = String> {
     ];
     let bit =
         prop_oneof![proptest::sample::select(bits.to_vec()).prop_map(str::to_owned), ".{0,8}"];
-    proptest::collection::vec(bit, 0..24).prop_map(|bits| bits.concat())
+    vec(bit, 0..12).prop_map(|bits| bits.concat())
 }
 
 proptest! {
     #[test]
     fn no_content_of_files_makes_a_checker_panic(
-        texts in proptest::collection::vec(text(), 12), seed in any::<usize>()
+        fixture in any::<Index>(), edits in vec((any::<Index>(), any::<Index>(), any::<Index>(), text()), 1..4)
     ) {
-        let paths = known_paths();
-        let mut files = BTreeMap::new();
-        for (index, text) in texts.into_iter().enumerate() {
-            let at = seed.rotate_left(u32::try_from(index).unwrap() * 5) % paths.len();
-            files.insert(paths[at].clone(), text.into_bytes());
+        let mut files = fixture.get(trees()).clone();
+        let paths: Vec<_> = files.keys().cloned().collect();
+        for (path, from, to, text) in edits {
+            let bytes = files.get_mut(path.get(&paths)).unwrap();
+            let ends = [from.index(bytes.len() + 1), to.index(bytes.len() + 1)];
+            bytes.splice(ends[0].min(ends[1])..ends[0].max(ends[1]), text.into_bytes());
         }
-        let scene = Scene {
-            files: Files::Texts(files),
-            endpoints: endpoints(None),
-            registries: vec!["docker.io".to_owned(), "registry.example:5000".to_owned()],
-            is_narrowed: false,
-            processes: Vec::new(),
-            environment: BTreeMap::new(),
-            versions: BTreeMap::new(),
-        };
+        let registries = vec!["docker.io".to_owned(), "registry.example:5000".to_owned()];
+        let order = Order { endpoints: endpoints(None), registries, is_narrowed: false };
+        let scene = gather_from(Files::Texts(files), false, order);
         for diagnosis in diagnose(&scene, &clients(Vec::new())) {
             for finding in &diagnosis.findings {
                 prop_assert!(!finding.what.is_empty());

@@ -41,14 +41,25 @@ pub(in crate::cli::doctor) struct Order {
 
 /// Looks at the host whose files are below `root`. No program of another root is run.
 pub(in crate::cli::doctor) fn gather(root: &Path, order: Order) -> Scene {
-    let is_own = root == Path::new("/");
-    let files = Files::Root(root.to_owned());
+    gather_from(Files::Root(root.to_owned()), root == Path::new("/"), order)
+}
+
+/// The same with files from anywhere; `is_own`: they are those of the host that this runs on.
+pub(in crate::cli::doctor) fn gather_from(files: Files, is_own: bool, order: Order) -> Scene {
     let Order { endpoints, registries, is_narrowed } = order;
     let processes = processes(&files);
     let environment = if is_own { own_environment() } else { BTreeMap::new() };
-    let versions = BTreeMap::new();
-    let mut scene =
-        Scene { files, endpoints, registries, is_narrowed, processes, environment, versions };
+    let mut scene = Scene {
+        files,
+        endpoints,
+        registries,
+        is_narrowed,
+        processes,
+        environment,
+        is_own,
+        versions: BTreeMap::new(),
+        dockers: BTreeMap::new(),
+    };
     let told = |(name, packages): (&'static str, &[&str])| {
         Some((name, version(&scene, is_own, name, packages)?))
     };
@@ -104,5 +115,13 @@ fn process(files: &Files, id: u32) -> Option<Process> {
         });
         pairs.collect()
     });
-    Some(Process { id, name, arguments, environment })
+    let container = is_contained(files, id).then(|| format!("/proc/{id}/root"));
+    Some(Process { id, name, arguments, environment, container })
+}
+
+/// Whether a process has a process namespace of its own, as those in containers have. A service
+/// may have a mount namespace of its own all the same.
+fn is_contained(files: &Files, id: u32) -> bool {
+    let namespace = |id: u32| files.link(&format!("/proc/{id}/ns/pid"));
+    matches!((namespace(1), namespace(id)), (Some(first), Some(own)) if first != own)
 }

@@ -7,5 +7,8 @@ mod client;
 mod control;
 mod copies;
 mod faults;
+mod holes;
 mod matrix;
+mod settings;
 mod stage;
+mod trouble;

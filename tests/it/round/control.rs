@@ -4,7 +4,8 @@
 use crate::support::fault::Fault;
 use crate::support::registry::ScriptedRegistry;
 
-use super::client::{Client, Settings, Way};
+use super::client::Client;
+use super::settings::{Settings, Way};
 use super::stage::{Outcome, Repository, Stage, judge, play};
 
 const REPOSITORY: Repository = "team/block";

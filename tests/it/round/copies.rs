@@ -1,6 +1,7 @@
 //! A client that has a good local copy, and pulls again.
 
-use super::client::{Client, Way};
+use super::client::Client;
+use super::settings::Way;
 use super::stage::{Repository, Stage, names, play};
 
 const HELD: Repository = "team/hold";

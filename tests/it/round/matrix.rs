@@ -4,7 +4,8 @@ use std::process::Command;
 
 use crate::support::process::{find_debians, have, run};
 
-use super::client::{Client, Way};
+use super::client::Client;
+use super::settings::Way;
 use super::stage::{Outcome, Repository, Stage, play};
 
 const REPOSITORIES: [Repository; 3] = ["team/alert", "team/hold", "team/block"];

@@ -9,7 +9,8 @@ use crate::support::immutag::Immutag;
 use crate::support::setup::Setup;
 use crate::support::tls::Authority;
 
-use super::client::{Client, Got, Running, Way};
+use super::client::{Client, Got, Running};
+use super::settings::Way;
 
 /// Where Docker Hub is. It is no loopback address: Docker takes those for trustworthy without TLS.
 const ADDRESS: &str = "10.77.0.10";
@@ -70,6 +71,12 @@ impl Stage {
 
     /// The same with a changed setup.
     pub(super) fn with(change: impl FnOnce(Setup) -> Setup) -> Self {
+        Self::asking(&format!("https://{}", NAMES[0]), change)
+    }
+
+    /// The same with an immutag that asks somebody else at `url` for what clients find at Docker
+    /// Hub.
+    pub(super) fn asking(url: &str, change: impl FnOnce(Setup) -> Setup) -> Self {
         let authority = Authority::new();
         let hub = DockerRegistry::start_at(&authority, ADDRESS, NAMES[0]);
         let setup = Setup::new();
@@ -81,8 +88,7 @@ impl Stage {
             )
         };
         let rules: String = ["alert", "hold", "block"].map(rule).concat();
-        let url = format!("https://{}", NAMES[0]);
-        let setup = setup.upstream_with("docker.io", &url, &ca_file).rules(&rules);
+        let setup = setup.upstream_with("docker.io", url, &ca_file).rules(&rules);
         let immutag = change(setup).start();
         Self { authority, hub, immutag }
     }
@@ -127,7 +133,6 @@ impl Stage {
     /// not say who it is.
     pub(super) fn strangers(&self) -> Vec<String> {
         let log = self.hub.log();
-        assert!(log.contains("useragent=immutag/"), "the registry logs who asks: {log}");
         let agent = |line: &str| {
             let rest = line.split_once(" http.request.useragent=")?.1;
             rest.split(' ').next().map(str::to_owned)
@@ -142,6 +147,8 @@ impl Stage {
     /// Nobody came to Docker Hub but immutag.
     #[track_caller]
     pub(super) fn assert_nobody_went_round(&self) {
+        let log = self.hub.log();
+        assert!(log.contains("useragent=immutag/"), "the registry logs who asks: {log}");
         let strangers = self.strangers();
         assert!(strangers.is_empty(), "somebody went round immutag: {strangers:#?}");
         let counted = self.immutag.metric("immutag_possible_bypass_total", "");

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use super::process::{have, run, run_within};
 
-/// Set for the program inside; its value is the test that it plays.
-const INSIDE: &str = "APART_PLAYS";
+/// Set for the program inside.
+const INSIDE: &str = "TEST_PLAYS_APART";
 
 /// How long a test in a world of its own may take.
 const PATIENCE: Duration = Duration::from_mins(4);
@@ -26,9 +26,10 @@ const MAKERS: [&str; 4] = ["ip", "mount", "setpriv", "unshare"];
 ///
 /// Needs root, and says what is skipped without it; in CI that is an error.
 #[track_caller]
+#[expect(clippy::print_stdout, reason = "what the test inside prints is this test's")]
 pub(crate) fn apart<T: Fn()>(test: &T, hosts: &[(&str, &[&str])], body: impl FnOnce()) {
     let name = name_of(test);
-    if std::env::var(INSIDE).is_ok_and(|plays| plays == name) {
+    if is_inside() {
         furnish(hosts);
         return body();
     }
@@ -39,11 +40,16 @@ pub(crate) fn apart<T: Fn()>(test: &T, hosts: &[(&str, &[&str])], body: impl FnO
     let program = std::env::current_exe().expect("this program is a file");
     let mut command = world();
     command.arg(program).args(["--exact", name, "--nocapture", "--test-threads=1"]);
-    command.env(INSIDE, name).env("TMPDIR", folder.path());
+    command.env(INSIDE, "1").env("TMPDIR", folder.path());
     let ran = run_within(&mut command, PATIENCE);
     println!("{}", ran.stdout);
     assert!(ran.status.success(), "{} inside: {}", ran.status, ran.stderr);
     assert!(ran.stdout.contains("1 passed"), "{name} did not run inside");
+}
+
+/// Whether this is the program inside.
+pub(crate) fn is_inside() -> bool {
+    std::env::var_os(INSIDE).is_some()
 }
 
 /// `unshare`, which is killed with this test, and its namespaces with it.

@@ -28,7 +28,7 @@ fn pulled(stage: &Stage) {
     for repository in KNOWN {
         let outcome = stage.pull(Client::Skopeo, Way::Mirror, repository);
         assert_eq!(outcome, Outcome::First, "{repository}");
-        let image = Stage::first(repository);
+        let image = &Stage::first(repository).images[0];
         for blob in image.layers.iter().chain([&image.config]) {
             let hex = blob.digest.trim_start_matches("sha256:");
             let held = stage.immutag.data_dir().join("held/sha256").join(&hex[..2]).join(hex);
@@ -121,7 +121,7 @@ fn with_its_pinned_content_lost_here_and_upstream_nobody_gets_the_new_content() 
             fs::remove_dir_all(stage.immutag.data_dir().join(folder)).expect("our own directory");
         }
         for repository in KNOWN {
-            stage.hub.delete_blob(repository, &Stage::first(repository).layers[0].digest);
+            stage.hub.delete_blob(repository, &Stage::first(repository).images[0].layers[0].digest);
         }
         for (client, way) in everybody() {
             for (repository, reason) in KNOWN.into_iter().zip(["not to be had", "is pinned to"]) {
@@ -137,7 +137,7 @@ fn with_its_pinned_content_lost_here_and_upstream_nobody_gets_the_new_content() 
                 }
             }
         }
-        let layer = &Stage::first("team/hold").layers[0].digest;
+        let layer = &Stage::first("team/hold").images[0].layers[0].digest;
         let lost = get(&stage.immutag.mirror(&format!("team/hold/blobs/{layer}")));
         assert_eq!((lost.status, lost.field("immutag-reason")), (404, Some("BLOB_UNKNOWN")));
         stage.assert_nobody_went_round();

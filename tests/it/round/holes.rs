@@ -26,7 +26,7 @@ fn docker_alone_goes_round_when_a_layer_is_lost_after_its_upstream_vouched_for_i
         stage.overwrite(&[HELD]);
         assert_eq!(stage.pull(Client::Docker, Way::Mirror, HELD), Outcome::First);
         assert!(stage.strangers().is_empty());
-        stage.hub.delete_blob(HELD, &Stage::first(HELD).layers[0].digest);
+        stage.hub.delete_blob(HELD, &Stage::first(HELD).images[0].layers[0].digest);
         assert_eq!(stage.pull(Client::Docker, Way::Mirror, HELD), Outcome::Moved);
         assert!(!stage.strangers().is_empty());
         for client in others {

@@ -21,6 +21,9 @@ fn every_reaction(client: Client) {
         assert_eq!(outcome, Outcome::First, "{client} {way:?} {repository}");
     }
     stage.overwrite(&REPOSITORIES);
+    if !client.ways().contains(&Way::FailClosed) {
+        println!("{client}, FailClosed: it has no such settings, only a mirror");
+    }
     for (way, repository) in each() {
         let outcome = stage.pull(client, way, repository);
         println!("{client}, {way:?}, {repository}: {outcome}");

@@ -3,7 +3,7 @@
 use std::fmt::{self, Display};
 
 use crate::support::apart;
-use crate::support::content::Image;
+use crate::support::content::{Image, Index};
 use crate::support::docker_registry::DockerRegistry;
 use crate::support::immutag::Immutag;
 use crate::support::setup::Setup;
@@ -18,6 +18,9 @@ const ADDRESS: &str = "10.77.0.10";
 const NAMES: [&str; 4] = ["registry-1.docker.io", "docker.io", "index.docker.io", "auth.docker.io"];
 /// The tag that moves, in the repository of each reaction.
 pub(super) const TAG: &str = "1.0.0";
+
+/// What each image is there for; the first is most machines'.
+const ARCHITECTURES: [&str; 2] = ["amd64", "arm64"];
 
 /// How much of a client's words is printed.
 const TOLD: usize = 200;
@@ -94,26 +97,26 @@ impl Stage {
     }
 
     /// What the tag of a repository is at first.
-    pub(super) fn first(repository: Repository) -> Image {
-        Image::new(&format!("{repository}, as released"))
+    pub(super) fn first(repository: Repository) -> Index {
+        Index::new(&format!("{repository}, as released"), &ARCHITECTURES)
     }
 
     /// What it is moved to.
-    pub(super) fn moved(repository: Repository) -> Image {
-        Image::new(&format!("{repository}, by a thief"))
+    pub(super) fn moved(repository: Repository) -> Index {
+        Index::new(&format!("{repository}, by a thief"), &ARCHITECTURES)
     }
 
     /// Docker Hub gets the first image of each repository.
     pub(super) fn release(&self, repositories: &[Repository]) {
         for repository in repositories {
-            self.hub.push(repository, TAG, &Self::first(repository));
+            self.hub.put_index(repository, TAG, &Self::first(repository));
         }
     }
 
     /// Docker Hub's tags are overwritten.
     pub(super) fn overwrite(&self, repositories: &[Repository]) {
         for repository in repositories {
-            self.hub.push(repository, TAG, &Self::moved(repository));
+            self.hub.put_index(repository, TAG, &Self::moved(repository));
         }
     }
 
@@ -172,7 +175,12 @@ pub(super) fn judge(got: &Got, repository: Repository) -> Outcome {
     }
 }
 
-pub(super) fn names(digests: &str, image: &Image) -> bool {
-    let blobs = image.layers.iter().chain([&image.config, &image.manifest.blob]);
-    blobs.into_iter().any(|blob| digests.contains(&blob.digest))
+/// Whether these digests are of this index: its own, or any of its images' or their content's.
+pub(super) fn names(digests: &str, index: &Index) -> bool {
+    let blobs = |image: &Image| {
+        let parts = image.layers.iter().chain([&image.config, &image.manifest.blob]);
+        parts.map(|blob| blob.digest.clone()).collect::<Vec<_>>()
+    };
+    let mut all = index.images.iter().flat_map(blobs).chain([index.digest().to_owned()]);
+    all.any(|digest| digests.contains(&digest))
 }

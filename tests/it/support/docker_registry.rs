@@ -77,11 +77,16 @@ impl DockerRegistry {
         architectures: &[&str],
     ) -> Index {
         let index = Index::new(seed, architectures);
+        self.put_index(repository, tag, &index);
+        index
+    }
+
+    /// Pushes an index with its images under a tag.
+    pub(crate) fn put_index(&self, repository: &str, tag: &str, index: &Index) {
         for image in &index.images {
             self.push(repository, image.digest(), image);
         }
         self.put_manifest(repository, tag, &index.manifest);
-        index
     }
 
     /// Pushes an image under a tag, or under its digest.

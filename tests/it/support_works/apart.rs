@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::support::apart::{apart, is_inside};
+use crate::support::wait::eventually;
 
 const ADDRESS: &str = "10.77.0.20";
 const NAME: &str = "registry.example";
@@ -24,7 +25,7 @@ fn a_world_of_a_tests_own_ends_with_all_that_is_in_it() {
             std::fs::write(file, "").expect("everything may be written");
         }
         let sleep = Command::new(SLEEP[0]).arg(SLEEP[1]).spawn().expect("a program");
-        assert!(is_running(), "process {}", sleep.id());
+        eventually("it runs", is_running);
         std::mem::forget(sleep);
     });
     if !is_inside() {

@@ -1,5 +1,7 @@
 //! `immutag doctor` beside a running immutag, one that is down, and something else.
 
+mod real;
+
 use std::path::Path;
 
 use serde_json::Value;

@@ -9,7 +9,7 @@ use super::node::Node;
 use super::scene::Scene;
 use super::version::{Version, words};
 use crate::cli::clients::ClientKind;
-use config::{CONFIG, Config, LAYOUTS, process};
+use config::{CONFIG, Config, LAYOUTS, paths, processes};
 
 const CLIENT: ClientKind = ClientKind::Containerd;
 
@@ -27,27 +27,27 @@ const SERVER_ALONE: Version = (1, 7, 32);
 
 /// Whether anything of it is here. The containerd that Docker or k3s bring is theirs.
 pub(super) fn is_here(scene: &Scene) -> bool {
-    scene.files.exists(CONFIG) || scene.has_program(&["containerd"]) || process(scene).is_some()
+    scene.files.exists(CONFIG)
+        || scene.has_program(&["containerd"])
+        || processes(scene).next().is_some()
 }
 
 /// What it asks for the registries; nothing, if only Docker uses it.
 pub(super) fn check(scene: &Scene) -> Vec<Finding> {
-    let config = match Config::read(scene) {
-        Ok(config) => config,
-        Err(fault) => {
-            let then = "whatever containerd runs with is not seen here";
-            return vec![fault.finding(CLIENT, then)];
+    let each = paths(scene).into_iter().flat_map(|path| match Config::read(scene, path) {
+        Ok(config) if config.has_cri() => of_cri(scene, &config),
+        Ok(_) if scene.has_program(&["nerdctl"]) => {
+            let folders: Vec<_> = DEFAULT_FOLDERS.split(':').map(str::to_owned).collect();
+            in_folders(scene, &folders, "nerdctl")
         }
-    };
-    let mut findings = if config.has_cri() {
-        of_cri(scene, &config)
-    } else if scene.has_program(&["nerdctl"]) {
-        let folders = DEFAULT_FOLDERS.split(':').map(str::to_owned).collect::<Vec<_>>();
-        in_folders(scene, &folders, "nerdctl")
-    } else {
         // The plugin is off and nobody else pulls here by itself.
-        return Vec::new();
-    };
+        Ok(_) => Vec::new(),
+        Err(fault) => vec![fault.finding(CLIENT, "what containerd runs with is not seen here")],
+    });
+    let mut findings: Vec<_> = each.collect();
+    if findings.is_empty() {
+        return findings;
+    }
     let ctr = "ctr reads no hosts.toml by itself, and asks the registry";
     let fix = "ctr images pull --hosts-dir /etc/containerd/certs.d …";
     findings.push(Finding::protected(CLIENT, ctr).fix(fix));

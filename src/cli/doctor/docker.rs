@@ -196,9 +196,9 @@ impl<'s> Daemon<'s> {
         }
         if registry == "docker.io" {
             return format!(
-                "\"registry-mirrors\": [\"{mirror}\"] alone; that is hold only, since the classic \
-                 store always falls back: Docker 28 and later with containerd's store and a \
-                 hosts.toml, or the rules of immutag setup egress, close it"
+                "\"registry-mirrors\": [\"{mirror}\"] is hold only: no setting of this store keeps \
+                 it from Docker Hub; containerd's store of Docker 28 and later with a hosts.toml \
+                 does, or the rules of immutag setup egress"
             );
         }
         format!("pull {direct}/{registry}/…, or use containerd's store (Docker 28 and later)")

@@ -112,6 +112,9 @@ fn asked(look: Look<'_>, settings: &Settings) -> Result<Vec<Asked>, Fault> {
         Some((line, Some(url))) if !url.is_empty() => Some((line, url)),
         _ => None,
     };
+    if hosts.is_empty() && server.is_none() {
+        return Err(fault(1, "it names nobody to ask"));
+    }
     if hosts.is_empty() && !look.takes_server_alone {
         let line = server.map_or(1, |(line, _)| line);
         let why = "`server` alone, without a [host] table, is no valid file before 1.7.32";

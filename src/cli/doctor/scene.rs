@@ -42,6 +42,8 @@ pub(super) struct Scene {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Process {
     pub(super) id: u32,
+    /// Who started it, if that is known.
+    pub(super) parent: Option<u32>,
     /// The program's name, without its folder.
     pub(super) name: String,
     /// As it was called, the program first.

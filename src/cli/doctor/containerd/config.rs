@@ -19,25 +19,36 @@ pub(super) struct Config {
     files: Vec<Settings>,
 }
 
-/// The one that runs by itself. Those that Docker or k3s bring are theirs.
-pub(super) fn process(scene: &Scene) -> Option<&Process> {
-    let is_own = |process: &&Process| {
-        let call = process.arguments.join(" ");
-        !["rancher", "k3s", "rke2", "/docker/containerd/"].iter().any(|other| call.contains(other))
+/// Those that run by themselves. Those that Docker, k3s or RKE2 bring are theirs.
+pub(super) fn processes(scene: &Scene) -> impl Iterator<Item = &Process> {
+    let is_foreign = |process: &Process| {
+        let parent = scene.processes.iter().find(|other| Some(other.id) == process.parent);
+        parent.is_some_and(|parent| ["dockerd", "k3s", "rke2"].contains(&parent.name.as_str()))
     };
-    scene.running("containerd").find(is_own)
+    scene.running("containerd").filter(move |process| !is_foreign(process))
+}
+
+/// The main files of those that run; else of the one that would.
+pub(super) fn paths(scene: &Scene) -> Vec<String> {
+    let given = |process: &Process| {
+        let options = ["--config", "-c"].map(|name| process.option(name)).concat();
+        options.last().copied().unwrap_or(CONFIG).to_owned()
+    };
+    let mut paths: Vec<_> = processes(scene).map(given).collect();
+    if paths.is_empty() {
+        paths.push(CONFIG.to_owned());
+    }
+    paths.sort();
+    paths.dedup();
+    paths
 }
 
 impl Config {
-    /// Reads the file that containerd runs with, and its imports.
+    /// Reads a main file, and its imports.
     ///
     /// # Errors
     /// The first file that cannot be read.
-    pub(super) fn read(scene: &Scene) -> Result<Self, Fault> {
-        let given = process(scene).and_then(|process| {
-            ["--config", "-c"].iter().find_map(|name| process.option(name).pop())
-        });
-        let path = given.unwrap_or(CONFIG).to_owned();
+    pub(super) fn read(scene: &Scene, path: String) -> Result<Self, Fault> {
         let mut files: Vec<_> = scene.toml(&path)?.into_iter().collect();
         let imports = files.first().and_then(|main| main.root.get(&["imports"]));
         let imports = imports.map_or(Vec::new(), Node::texts);

@@ -116,7 +116,11 @@ fn process(files: &Files, id: u32) -> Option<Process> {
         pairs.collect()
     });
     let container = is_contained(files, id).then(|| format!("/proc/{id}/root"));
-    Some(Process { id, name, arguments, environment, container })
+    let status = read("status").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    let parent = status.as_deref().and_then(|status| {
+        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    });
+    Some(Process { id, parent, name, arguments, environment, container })
 }
 
 /// Whether a process has a process namespace of its own, as those in containers have. A service

@@ -17,18 +17,12 @@ pub struct Metrics {
     pub cache_hits: IntCounterVec,
     /// Answers that needed the upstream, by kind.
     pub cache_misses: IntCounterVec,
-    /// When a listener's certificate expires, by address and listener kind, Unix time.
-    pub certificate_expiry: IntGaugeVec,
-    /// New certificates of listeners that could not be used.
-    pub certificate_failures: IntCounter,
     /// Conflict events written, by reaction.
     pub conflicts: IntCounterVec,
     /// Tags with an open conflict.
     pub conflicts_open: IntGauge,
     /// Connections open, by listener kind.
     pub connections: IntGaugeVec,
-    /// Connections closed at once, by listener kind and reason.
-    pub connections_refused: IntCounterVec,
     /// Events written, by kind.
     pub events: IntCounterVec,
     /// Fills of blobs from an upstream, by outcome: `complete`, `failed`.
@@ -43,6 +37,8 @@ pub struct Metrics {
     pub ledger_rebuilding: IntGauge,
     /// The last durable event.
     pub ledger_sequence: IntGauge,
+    /// What else listeners tell.
+    pub listeners: ListenerMetrics,
     /// Tags with a pin.
     pub pins: IntGauge,
     /// Plain errors for covered tags on mirror listeners: the client may have gone elsewhere.
@@ -61,6 +57,16 @@ pub struct Metrics {
     pub upstream_seconds: HistogramVec,
     /// Verdicts, by verdict and reaction.
     pub verdicts: IntCounterVec,
+}
+
+/// What listeners tell, beside connections and requests.
+pub struct ListenerMetrics {
+    /// When the certificate expires, by address and listener kind, Unix time.
+    pub certificate_expiry: IntGaugeVec,
+    /// New certificates that could not be used.
+    pub certificate_failures: IntCounter,
+    /// Connections closed at once, by listener kind and reason.
+    pub refused: IntCounterVec,
 }
 
 /// Latencies from 0.1 ms to about 30 s.
@@ -113,6 +119,27 @@ impl Maker<'_> {
     }
 }
 
+impl ListenerMetrics {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            certificate_expiry: make.gauges(
+                "listener_certificate_expiry_timestamp_seconds",
+                "When the certificate of a listener expires, Unix time",
+                &["address", "listener"],
+            ),
+            certificate_failures: make.counter(
+                "certificate_reload_failures_total",
+                "New certificates that could not be used",
+            ),
+            refused: make.counters(
+                "connections_refused_total",
+                "Client connections closed at once",
+                &["listener", "reason"],
+            ),
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -128,15 +155,6 @@ impl Metrics {
         registry.register(Box::new(process)).expect(UNIQUE);
         Self {
             cache_bytes: make.gauge("cache_bytes", "Bytes in the cache directory"),
-            certificate_expiry: make.gauges(
-                "listener_certificate_expiry_timestamp_seconds",
-                "When the certificate of a listener expires, Unix time",
-                &["address", "listener"],
-            ),
-            certificate_failures: make.counter(
-                "certificate_reload_failures_total",
-                "New certificates that could not be used",
-            ),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
             cache_misses: make.counters(
                 "cache_misses_total",
@@ -146,11 +164,6 @@ impl Metrics {
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
             connections: make.gauges("connections", "Client connections open", &["listener"]),
-            connections_refused: make.counters(
-                "connections_refused_total",
-                "Client connections closed at once",
-                &["listener", "reason"],
-            ),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
             ledger_created: make
@@ -160,6 +173,7 @@ impl Metrics {
                 .histogram("ledger_fdatasync_seconds", "How long the ledger's fdatasync takes"),
             ledger_rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
             ledger_sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
+            listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
                 "possible_bypass_total",
@@ -249,9 +263,9 @@ mod tests {
             }
             self.fills.with_label_values(&["x"]).inc();
             self.refusals.with_label_values(&["x"]).inc();
-            self.certificate_expiry.with_label_values(&["x", "y"]).inc();
+            self.listeners.certificate_expiry.with_label_values(&["x", "y"]).inc();
             self.connections.with_label_values(&["x"]).inc();
-            self.connections_refused.with_label_values(&["x", "y"]).inc();
+            self.listeners.refused.with_label_values(&["x", "y"]).inc();
             self.requests.with_label_values(&["x", "y", "z"]).inc();
             self.request_seconds.with_label_values(&["x"]).observe(1.0);
             self.upstream_requests.with_label_values(&["x", "y"]).inc();

@@ -9,7 +9,7 @@ set -euo pipefail
 
 package_of() {
     case "$1" in
-        docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | strace | wrk)
+        curl | docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | strace | wrk)
             echo "$1" ;;
         mkfs.ext4) echo e2fsprogs ;;
         promtool) echo prometheus ;;

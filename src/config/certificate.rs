@@ -16,8 +16,8 @@ use thiserror::Error;
 use super::resolved::ListenerTls;
 use super::secret_file::{read_secret_file, read_text_file};
 
-/// After the last moment that a certificate can name: 9999-12-31, in seconds since 1970.
-const AFTER_ALL: UnixTime = UnixTime::since_unix_epoch(Duration::from_secs(253_402_300_800));
+/// After the last moment that a certificate can name: the year 10000 begins.
+const AFTER_ALL: UnixTime = UnixTime::since_unix_epoch(Duration::from_hours(70_389_528));
 
 /// A certificate that may be shown now, with its key.
 #[derive(Debug)]

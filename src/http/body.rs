@@ -55,6 +55,7 @@ impl Body {
     }
 
     /// The same body, which tells what its connection must know.
+    #[must_use]
     pub fn while_in_use(self, in_use: InUse) -> Self {
         Self { in_use: Some(in_use), ..self }
     }

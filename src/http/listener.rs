@@ -3,6 +3,7 @@
 mod activity;
 mod allow;
 mod crowd;
+mod http2;
 mod serve;
 
 pub use activity::InUse;
@@ -126,7 +127,7 @@ impl Listener {
     fn admit(&self, crowd: &Arc<Crowd>, peer: SocketAddr) -> Option<Place> {
         let client = peer.ip();
         let refused =
-            |why| self.metrics.connections_refused.with_label_values(&[self.name, why]).inc();
+            |why| self.metrics.listeners.refused.with_label_values(&[self.name, why]).inc();
         if !self.allow_from.admits(client) {
             refused("allow-from");
             tracing::warn!(%client, "a client outside allow-from was refused");

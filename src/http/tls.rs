@@ -66,8 +66,8 @@ impl ServerTls {
             address: config.address,
             current: ArcSwap::from(server(config.kind, &certificate)?),
             seen: Mutex::new(Seen { files: files.clone(), fingerprint, fault: None }),
-            expiry: metrics.certificate_expiry.with_label_values(&labels),
-            failures: metrics.certificate_failures.clone(),
+            expiry: metrics.listeners.certificate_expiry.with_label_values(&labels),
+            failures: metrics.listeners.certificate_failures.clone(),
         };
         tls.expiry.set(seconds(&certificate));
         Ok(Some(Arc::new(tls)))

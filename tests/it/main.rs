@@ -17,3 +17,4 @@ mod reactions;
 mod real_clients;
 mod support;
 mod support_works;
+mod tls;

@@ -40,6 +40,8 @@ pub(crate) struct Http2 {
     wire: StreamOwned<ClientConnection, TcpStream>,
     buffer: Vec<u8>,
     next_stream: u32,
+    /// The error code of a GOAWAY.
+    pub(crate) goodbye: Option<u32>,
 }
 
 /// What came on a stream.
@@ -74,7 +76,7 @@ impl Http2 {
         let name = ServerName::try_from("127.0.0.1").expect("an address");
         let connection = ClientConnection::new(Arc::new(client), name).expect("it is valid");
         let wire = StreamOwned::new(connection, socket);
-        let mut http2 = Self { wire, buffer: Vec::new(), next_stream: 1 };
+        let mut http2 = Self { wire, buffer: Vec::new(), next_stream: 1, goodbye: None };
         http2.raw(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").expect("it reads");
         // Without a table of fields an answer's status stands in its own head.
         let mut settings = vec![0, 1, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0];
@@ -126,7 +128,7 @@ impl Http2 {
             if batch.len() < BATCH && left > 0 {
                 continue;
             }
-            if self.raw(&batch).is_err() || !self.take_what_is_there() {
+            if !self.push(&batch) {
                 return false;
             }
             batch.clear();
@@ -134,7 +136,25 @@ impl Http2 {
         true
     }
 
-    /// Reads without waiting, and throws it away; whether the server still speaks.
+    /// Sends bytes and takes what comes, as long as the server takes some; whether it took all.
+    fn push(&mut self, mut bytes: &[u8]) -> bool {
+        let soon = Some(Duration::from_millis(20));
+        self.wire.sock.set_write_timeout(soon).expect("a time-out above 0");
+        let mut waited = 0;
+        while !bytes.is_empty() && waited < 1000 {
+            match self.wire.write(bytes) {
+                Ok(count) => bytes = &bytes[count..],
+                Err(error) if is_timeout(&error) => waited += 1,
+                Err(_) => waited = 1000,
+            }
+            if !self.take_what_is_there() {
+                return false;
+            }
+        }
+        bytes.is_empty()
+    }
+
+    /// Reads without waiting, and throws it away but for a GOAWAY; whether the server still speaks.
     fn take_what_is_there(&mut self) -> bool {
         let set = |wire: &TcpStream, time| wire.set_read_timeout(Some(time)).expect("above 0");
         set(&self.wire.sock, Duration::from_millis(1));
@@ -142,7 +162,10 @@ impl Http2 {
         let speaks = loop {
             match self.wire.read(&mut piece) {
                 Ok(0) => break false,
-                Ok(_) => {}
+                Ok(count) => {
+                    self.buffer.extend_from_slice(&piece[..count]);
+                    while self.pop().is_some() {}
+                }
                 Err(error) => break is_timeout(&error),
             }
         };
@@ -150,20 +173,30 @@ impl Http2 {
         speaks
     }
 
+    /// The first frame of what was read.
+    fn pop(&mut self) -> Option<Frame> {
+        let head = self.buffer.first_chunk::<9>()?;
+        let size = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        if self.buffer.len() < 9 + size {
+            return None;
+        }
+        let bytes: Vec<u8> = self.buffer.drain(..9 + size).collect();
+        let stream = u32::from_be_bytes([bytes[5] & 0x7f, bytes[6], bytes[7], bytes[8]]);
+        let frame = Frame { kind: bytes[3], flags: bytes[4], stream, payload: bytes[9..].to_vec() };
+        if frame.kind == GOAWAY
+            && let Some(code) = frame.payload.get(4..8).and_then(|code| code.first_chunk())
+        {
+            self.goodbye = Some(u32::from_be_bytes(*code));
+        }
+        Some(frame)
+    }
+
     /// The next frame; `None` when the server has closed.
     #[track_caller]
     pub(crate) fn next(&mut self) -> Option<Frame> {
         loop {
-            if let Some(head) = self.buffer.first_chunk::<9>() {
-                let size =
-                    usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
-                if self.buffer.len() >= 9 + size {
-                    let bytes: Vec<u8> = self.buffer.drain(..9 + size).collect();
-                    let stream =
-                        u32::from_be_bytes([bytes[5] & 0x7f, bytes[6], bytes[7], bytes[8]]);
-                    let payload = bytes[9..].to_vec();
-                    return Some(Frame { kind: bytes[3], flags: bytes[4], stream, payload });
-                }
+            if let Some(frame) = self.pop() {
+                return Some(frame);
             }
             let mut piece = vec![0; 64 << 10];
             match self.wire.read(&mut piece) {
@@ -178,15 +211,8 @@ impl Http2 {
     /// Waits until the server closes; the error code of its GOAWAY, if it sent one.
     #[track_caller]
     pub(crate) fn ending(mut self) -> Option<u32> {
-        let mut code = None;
-        while let Some(frame) = self.next() {
-            if frame.kind == GOAWAY
-                && let Some(bytes) = frame.payload[4..].first_chunk::<4>()
-            {
-                code = Some(u32::from_be_bytes(*bytes));
-            }
-        }
-        code
+        while self.next().is_some() {}
+        self.goodbye
     }
 
     /// `GET path`.

@@ -9,6 +9,9 @@ use crate::support::frames::{
 };
 use crate::support::wait::eventually;
 
+/// `ENHANCE_YOUR_CALM` (RFC 9113, 7).
+const CALM: u32 = 0xb;
+
 /// Of small frames.
 const MANY: u32 = 1_000_000;
 
@@ -74,12 +77,11 @@ fn resets_that_a_client_provokes_end_its_connection() {
     let lasts = http2.flood(100_000, |http2| {
         let stream = http2.stream();
         let mut both = frame(HEADERS, END_HEADERS | END_STREAM, stream, &block);
-        // An increment of 0 is an error of the stream, which the server answers by a reset.
-        both.extend(frame(WINDOW_UPDATE, 0, stream, &[0; 4]));
+        // The window is as large as any may be: the server answers by a reset of the stream.
+        both.extend(frame(WINDOW_UPDATE, 0, stream, &[0, 0, 0, 1]));
         both
     });
-    assert!(!lasts, "it was not told to calm down");
-    drop(http2);
+    assert_eq!((lasts, http2.goodbye), (false, Some(CALM)));
     stage.survives();
 }
 
@@ -153,11 +155,11 @@ fn a_million_settings_do_no_harm() {
 }
 
 #[test]
-fn a_million_pings_do_no_harm_whether_their_answers_are_read_or_not() {
+fn pings_do_no_harm_whether_their_answers_are_read_or_not() {
     let stage = Stage::new();
     let mut http2 = stage.http2();
-    http2.flood(MANY, |_| frame(PING, 0, 0, b"12345678"));
-    http2.flood(MANY, |_| frame(PING, ACK, 0, b"12345678"));
+    http2.flood(MANY / 10, |_| frame(PING, 0, 0, b"12345678"));
+    http2.flood(MANY / 10, |_| frame(PING, ACK, 0, b"12345678"));
     drop(http2);
     let mut unread = stage.http2();
     unread.hurry();

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use prometheus::IntGauge;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -18,9 +17,11 @@ use crate::admin::socket::{self, Doers};
 use crate::blob::fs::{FsStore, Limits};
 use crate::blob::links::Links;
 use crate::clock::Clock;
-use crate::config::{Config, HEAD_TIMEOUT, ListenerConfig};
+use crate::config::certificate::CertificateFault;
+use crate::config::{Config, ListenerConfig};
 use crate::http::Registry;
-use crate::http::listener::{AllowFrom, Listener};
+use crate::http::listener::{AllowFrom, Listener, ListenerLimits};
+use crate::http::tls::ServerTls;
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
 use crate::pull::{Edges, Pull, Settings};
@@ -39,6 +40,15 @@ pub enum StartError {
         /// Why.
         #[source]
         source: io::Error,
+    },
+    /// A listener's certificate cannot be shown.
+    #[error("the certificate of the listener {address} cannot be used")]
+    Certificate {
+        /// The listener's address.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        source: CertificateFault,
     },
     /// A directory or file below the data directory cannot be used.
     #[error("the data directory {path} cannot be used")]
@@ -74,6 +84,7 @@ pub struct App {
     pub ledger: Arc<FileLedger>,
     /// Where it listens.
     pub addresses: Addresses,
+    certificates: Vec<Arc<ServerTls>>,
     stop: watch::Sender<bool>,
     running: JoinSet<()>,
 }
@@ -105,7 +116,7 @@ impl App {
         let (stop, stopped) = watch::channel(false);
         let pull = Pull::new(edges, settings);
         let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
-        let listeners = wiring.listen(&config.listeners).await?;
+        let (listeners, certificates) = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
         let doers = Doers { ledger: Arc::clone(&ledger) as _, pull: Arc::clone(&pull) };
@@ -114,14 +125,31 @@ impl App {
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };
-        Ok(Self { pull, ledger, addresses, stop, running: wiring.running })
+        Ok(Self { pull, ledger, addresses, certificates, stop, running: wiring.running })
     }
 
-    /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error` and
-    /// `offline`.
+    /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error`,
+    /// `offline`, and where the certificate of a listener with TLS is.
+    ///
+    /// An error changes none of them, and the files of certificates are then read again where
+    /// they were.
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
-        self.pull.reload(settings(config, &self.pull.edges().metrics)?);
+        let settings = settings(config, &self.pull.edges().metrics);
+        match &settings {
+            Ok(_) => self.reload_certificates(&config.listeners),
+            Err(_) => self.reload_certificates(&[]),
+        }
+        self.pull.reload(settings?);
         Ok(())
+    }
+
+    /// Reads the certificates again: of listeners that stand here with TLS where it is said here,
+    /// of others where they were.
+    pub fn reload_certificates(&self, listeners: &[ListenerConfig]) {
+        for tls in &self.certificates {
+            let same = |listener: &&ListenerConfig| tls.is_of(listener);
+            tls.reload(listeners.iter().find(same).and_then(|listener| listener.tls.as_ref()));
+        }
     }
 
     /// Stops listening, lets running requests end for at most `grace`, and closes the ledger.
@@ -197,17 +225,23 @@ impl Wiring {
     async fn listen(
         &mut self,
         configured: &[ListenerConfig],
-    ) -> Result<Vec<ListenerConfig>, StartError> {
+    ) -> Result<(Vec<ListenerConfig>, Vec<Arc<ServerTls>>), StartError> {
+        let metrics = Arc::clone(&self.pull.edges().metrics);
         let mut bound = Vec::new();
         for config in configured {
+            let tls = ServerTls::open(config, &metrics)
+                .map_err(|source| StartError::Certificate { address: config.address, source })?;
             let socket = bind(config.address, config.kind.name()).await?;
             let address = socket.local_addr().unwrap_or(config.address);
             let config = ListenerConfig { address, ..config.clone() };
-            bound.push((socket, config));
+            bound.push((socket, config, tls));
         }
-        let configs = bound.iter().map(|(_, config)| config.clone()).collect();
-        for (socket, config) in bound {
-            let allow_from = AllowFrom(config.allow_from.clone());
+        let configs = bound.iter().map(|(_, config, _)| config.clone()).collect();
+        let certificates: Vec<_> = bound.iter().filter_map(|(_, _, tls)| tls.clone()).collect();
+        for tls in &certificates {
+            self.running.spawn(Arc::clone(tls).watch(self.stopped.clone()));
+        }
+        for (socket, config, tls) in bound {
             let service = Arc::new(Registry::new(Arc::clone(&self.pull), config.clone()));
             let answer = move |request, peer| {
                 let service = Arc::clone(&service);
@@ -215,13 +249,15 @@ impl Wiring {
             };
             let listener = Listener {
                 socket,
-                allow_from,
-                head_timeout: config.head_timeout,
-                connections: self.connections(config.kind.name()),
+                name: config.kind.name(),
+                allow_from: AllowFrom(config.allow_from.clone()),
+                limits: ListenerLimits::of(&config),
+                tls,
+                metrics: Arc::clone(&metrics),
             };
             self.running.spawn(listener.run(answer, self.stopped.clone()));
         }
-        Ok(configs)
+        Ok((configs, certificates))
     }
 
     async fn admin(
@@ -238,16 +274,14 @@ impl Wiring {
         let answer = move |request, _peer| std::future::ready(service.answer(&request));
         let listener = Listener {
             socket,
+            name: "admin",
             allow_from: AllowFrom::default(),
-            head_timeout: HEAD_TIMEOUT,
-            connections: self.connections("admin"),
+            limits: ListenerLimits::default(),
+            tls: None,
+            metrics: Arc::clone(&self.pull.edges().metrics),
         };
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)
-    }
-
-    fn connections(&self, listener: &str) -> IntGauge {
-        self.pull.edges().metrics.connections.with_label_values(&[listener])
     }
 }
 

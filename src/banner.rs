@@ -44,7 +44,8 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
             ListenerKind::Direct => "for explicit references, HOST:PORT/docker.io/library/x:1",
             ListenerKind::Mirror => "for registry mirrors, docker.io where none is named",
         };
-        lines.push(format!("{:<8} http://{}  {what}", listener.kind.name(), listener.address));
+        let url = format!("{}://{}", listener.scheme(), listener.address);
+        lines.push(format!("{:<8} {url}  {what}", listener.kind.name()));
     }
     lines.push(format!("{:<8} http://{}/metrics", "admin", app.addresses.admin));
     lines.push(String::new());
@@ -72,14 +73,14 @@ fn enforcement() -> Vec<String> {
 fn snippets(listeners: &[ListenerConfig]) -> Vec<String> {
     let of_kind = |kind| listeners.iter().find(move |listener| listener.kind == kind);
     let mut lines = Vec::new();
-    if let Some(mirror) = of_kind(ListenerKind::Mirror).map(|listener| reachable(listener.address))
-    {
+    if let Some(mirror) = of_kind(ListenerKind::Mirror) {
+        let mirror = format!("{}://{}", mirror.scheme(), reachable(mirror.address));
         lines.extend([
             "Docker, /etc/docker/daemon.json (docker.io only; then restart docker):".to_owned(),
-            format!("  {{ \"registry-mirrors\": [\"http://{mirror}\"] }}"),
+            format!("  {{ \"registry-mirrors\": [\"{mirror}\"] }}"),
             "containerd, /etc/containerd/certs.d/docker.io/hosts.toml (no way round):".to_owned(),
-            format!("  server = \"http://{mirror}\""),
-            format!("  [host.\"http://{mirror}\"]"),
+            format!("  server = \"{mirror}\""),
+            format!("  [host.\"{mirror}\"]"),
             "    capabilities = [\"pull\", \"resolve\"]".to_owned(),
         ]);
     }

@@ -1,5 +1,6 @@
 //! Configuration: as written (`raw`), then valid (`resolved`), with every problem at once.
 
+pub mod certificate;
 mod document;
 mod environment;
 pub mod load;
@@ -8,10 +9,11 @@ mod raw;
 mod read;
 mod resolve;
 pub mod resolved;
+mod secret_file;
 
 pub use load::{Sources, load};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, HEAD_TIMEOUT, ListenerConfig, ListenerKind,
-    ListenerTls, UpstreamConfig,
+    ListenerTls, MAX_CONNECTIONS, UpstreamConfig,
 };

@@ -34,6 +34,8 @@ pub struct Metrics {
     pub fills: IntCounterVec,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
+    /// What else listeners tell.
+    pub listeners: ListenerMetrics,
     /// Tags with a pin.
     pub pins: IntGauge,
     /// Plain errors for covered tags on mirror listeners: the client may have gone elsewhere.
@@ -80,6 +82,16 @@ impl LedgerMetrics {
             sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
         }
     }
+}
+
+/// What listeners tell, beside connections and requests.
+pub struct ListenerMetrics {
+    /// When the certificate expires, by address and listener kind, Unix time.
+    pub certificate_expiry: IntGaugeVec,
+    /// New certificates that could not be used.
+    pub certificate_failures: IntCounter,
+    /// Connections closed at once, by listener kind and reason.
+    pub refused: IntCounterVec,
 }
 
 /// Latencies from 0.1 ms to about 30 s.
@@ -132,6 +144,27 @@ impl Maker<'_> {
     }
 }
 
+impl ListenerMetrics {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            certificate_expiry: make.gauges(
+                "listener_certificate_expiry_timestamp_seconds",
+                "When the certificate of a listener expires, Unix time",
+                &["address", "listener"],
+            ),
+            certificate_failures: make.counter(
+                "certificate_reload_failures_total",
+                "New certificates that could not be used",
+            ),
+            refused: make.counters(
+                "connections_refused_total",
+                "Client connections closed at once",
+                &["listener", "reason"],
+            ),
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -168,6 +201,7 @@ impl Metrics {
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
             ledger: LedgerMetrics::new(&make),
+            listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
                 "possible_bypass_total",
@@ -258,7 +292,9 @@ mod tests {
             self.completions.with_label_values(&["x"]).inc();
             self.fills.with_label_values(&["x"]).inc();
             self.refusals.with_label_values(&["x"]).inc();
+            self.listeners.certificate_expiry.with_label_values(&["x", "y"]).inc();
             self.connections.with_label_values(&["x"]).inc();
+            self.listeners.refused.with_label_values(&["x", "y"]).inc();
             self.requests.with_label_values(&["x", "y", "z"]).inc();
             self.request_seconds.with_label_values(&["x"]).observe(1.0);
             self.upstream_requests.with_label_values(&["x", "y"]).inc();

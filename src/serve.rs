@@ -25,7 +25,10 @@ pub async fn serve<E: Display>(
     while let Wanted::Reload = signals.next().await {
         match reload() {
             Ok(config) => take(&app, &config),
-            Err(error) => tracing::error!(%error, "the configuration stays as it was"),
+            Err(error) => {
+                tracing::error!(%error, "the configuration stays as it was");
+                app.reload_certificates(&[]);
+            }
         }
     }
     tracing::info!(grace_ms = config.drain.as_millis(), "draining");
@@ -45,7 +48,8 @@ fn take(app: &App, config: &Config) {
     match app.reload(config) {
         Ok(()) => tracing::info!(
             rules = config.policy.rules.len(),
-            "rules, upstreams, stale-if-error and offline were read again; the rest needs a restart"
+            "rules, upstreams, stale-if-error, offline and certificates were read again; the rest \
+             needs a restart"
         ),
         Err(error) => tracing::error!(%error, "the configuration stays as it was"),
     }

@@ -37,6 +37,7 @@ struct Effective {
 struct ListenerView {
     kind: &'static str,
     address: String,
+    scheme: &'static str,
 }
 
 #[derive(Serialize)]
@@ -93,6 +94,7 @@ fn effective(config: &Config) -> Effective {
     let listener = |listener: &crate::config::ListenerConfig| ListenerView {
         kind: listener.kind.name(),
         address: listener.address.to_string(),
+        scheme: listener.scheme(),
     };
     let upstreams = config.upstreams.iter().map(|(name, upstream)| UpstreamView {
         name: name.to_string(),
@@ -120,10 +122,10 @@ fn print(printer: &mut Printer, effective: &Effective) -> io::Result<()> {
         printer.line("offline: no upstream is asked")?;
     }
     printer.line("\nlisteners")?;
-    for ListenerView { kind, address } in &effective.listeners {
-        printer.line(&format!("  {kind:<7} {address}"))?;
+    for ListenerView { kind, address, scheme } in &effective.listeners {
+        printer.line(&format!("  {kind:<7} {scheme}://{address}"))?;
     }
-    printer.line(&format!("  {:<7} {}", "admin", effective.admin))?;
+    printer.line(&format!("  {:<7} http://{}", "admin", effective.admin))?;
     printer.line("\nupstreams, beside the built-in ones")?;
     for UpstreamView { name, url, credentials } in &effective.upstreams {
         printer.line(&format!("  {name}  {}  credentials: {credentials}", escape(url)))?;

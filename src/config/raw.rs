@@ -57,6 +57,24 @@ pub(super) struct RawListener {
     pub(super) allow_from: Vec<String>,
     /// Whoever reaches the listener may read what our own credentials can.
     pub(super) share_private: Option<bool>,
+    /// The certificate that it shows; missing: it speaks plain HTTP.
+    pub(super) tls: Option<RawListenerTls>,
+    /// Connections served at once.
+    pub(super) max_connections: Option<usize>,
+    /// Connections served at once that come from one address; 0: as many as there are.
+    pub(super) max_connections_per_client: Option<usize>,
+    /// Time for a TLS handshake, and for a request's head.
+    pub(super) head_timeout: Option<Span>,
+}
+
+/// `listener.tls`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawListenerTls {
+    /// The certificate and those between it and its authority, as PEM.
+    pub(super) cert_file: Option<PathBuf>,
+    /// Its private key, as PEM.
+    pub(super) key_file: Option<PathBuf>,
 }
 
 /// `listener.kind`

@@ -61,8 +61,11 @@ const fn loopback(port: u16) -> SocketAddr {
     SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
 }
 
-/// How long every listener, the admin's too, waits for a request's head.
+/// How long a listener waits for a request's head, unless it is configured; the admin's always.
 pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How many connections a listener serves at once, unless it is configured; the admin's always.
+pub const MAX_CONNECTIONS: usize = 16_384;
 
 /// One listener.
 #[derive(Clone, Debug)]
@@ -79,9 +82,14 @@ pub struct ListenerConfig {
     pub share_private: bool,
     /// The certificate that it shows; `None`: it speaks plain HTTP.
     pub tls: Option<ListenerTls>,
-    /// How long a client may take to send a request's head, or to come with its next one. No key
-    /// sets it.
+    /// How long a client may take for a TLS handshake, for a request's head, or to come with its
+    /// next request.
     pub head_timeout: Duration,
+    /// Connections served at once; more wait to be accepted.
+    pub max_connections: usize,
+    /// Connections served at once that come from one address (of IPv6: from one /64 network);
+    /// more are closed. 0: no bound.
+    pub max_connections_per_client: usize,
 }
 
 impl ListenerConfig {
@@ -95,6 +103,8 @@ impl ListenerConfig {
             share_private: false,
             tls: None,
             head_timeout: HEAD_TIMEOUT,
+            max_connections: MAX_CONNECTIONS,
+            max_connections_per_client: 0,
         }
     }
 

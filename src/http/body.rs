@@ -11,6 +11,7 @@ use futures_util::stream::{BoxStream, unfold};
 use hyper::body::{Frame, SizeHint};
 use prometheus::IntCounter;
 
+use super::listener::InUse;
 use crate::blob::fill::{Broken, read_chunk};
 use crate::pull::BlobBody;
 
@@ -18,6 +19,7 @@ use crate::pull::BlobBody;
 pub struct Body {
     kind: Kind,
     sent: Option<IntCounter>,
+    in_use: Option<InUse>,
 }
 
 enum Kind {
@@ -28,12 +30,12 @@ enum Kind {
 impl Body {
     /// No body.
     pub const fn empty() -> Self {
-        Self { kind: Kind::Bytes(None), sent: None }
+        Self::of(Kind::Bytes(None), None)
     }
 
     /// A body from memory.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
-        Self { kind: Kind::Bytes(Some(bytes.into()).filter(|bytes| !bytes.is_empty())), sent: None }
+        Self::of(Kind::Bytes(Some(bytes.into()).filter(|bytes| !bytes.is_empty())), None)
     }
 
     /// A blob's body; `length` is what the header promises.
@@ -49,7 +51,17 @@ impl Body {
             })
             .boxed(),
         };
-        Self { kind: Kind::Stream { frames, left: length }, sent: Some(sent) }
+        Self::of(Kind::Stream { frames, left: length }, Some(sent))
+    }
+
+    /// The same body, which tells what its connection must know.
+    #[must_use]
+    pub fn while_in_use(self, in_use: InUse) -> Self {
+        Self { in_use: Some(in_use), ..self }
+    }
+
+    const fn of(kind: Kind, sent: Option<IntCounter>) -> Self {
+        Self { kind, sent, in_use: None }
     }
 }
 
@@ -84,6 +96,9 @@ impl hyper::body::Body for Body {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let body = &mut *self;
+        if let Some(in_use) = &body.in_use {
+            in_use.touch();
+        }
         match &mut body.kind {
             Kind::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
             Kind::Stream { frames, left } => {

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderName, HeaderValue};
-use hyper::{Method, Request, Response};
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, Version};
 
 use super::answer;
 use super::body::Body;
+use super::head::{check_head, has_body};
 use super::links::{next_page, upstream_query};
 use super::route::{Resource, Route, RouteError, route};
 use super::tombstone::Tombstone;
@@ -18,10 +19,6 @@ use crate::config::{Credentials, ListenerConfig, ListenerKind};
 use crate::oci::{Accept, Digest, ManifestReference, Registry as Name, Repository};
 use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal};
 use crate::upstream::{ClientCredential, Upstream};
-
-/// The most that a request's header fields may have, in bytes: hyper's own limit is above it, and
-/// somewhere in between it depends on how the bytes come in.
-const FIELDS_LIMIT: usize = 64 << 10;
 
 /// A registry listener's service.
 pub struct Registry {
@@ -77,7 +74,7 @@ impl Registry {
             Ok(response) => response,
             Err(refusal) => self.refuse(&refusal, is_head, &path, peer),
         };
-        if closes {
+        if closes && request.version() != Version::HTTP_2 {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
@@ -334,34 +331,6 @@ impl Registry {
             && !request.headers().contains_key(header::AUTHORIZATION)
             && self.pull.settings().upstreams.any_takes(&Credentials::Client)
     }
-}
-
-/// What hyper lets pass and no registry client sends.
-fn check_head(request: &Request<Incoming>) -> Result<(), Refusal> {
-    let uri = request.uri();
-    let hosts = request.headers().get_all(header::HOST).iter().count();
-    let needs_host = request.version() != hyper::Version::HTTP_10;
-    if uri.authority().is_some() || request.method() == Method::CONNECT {
-        return Err(Refusal::new(Reason::NameInvalid, "the request target must be a path"));
-    }
-    if hosts > 1 || (needs_host && hosts == 0) {
-        return Err(Refusal::new(Reason::NameInvalid, "the request must have one Host"));
-    }
-    let field = |(name, value): (&HeaderName, &HeaderValue)| name.as_str().len() + value.len() + 4;
-    if request.headers().iter().map(field).sum::<usize>() > FIELDS_LIMIT {
-        let words = "the request's header fields are larger than any client's";
-        return Err(Refusal::new(Reason::HeadTooLarge, words));
-    }
-    let reading = matches!(*request.method(), Method::GET | Method::HEAD);
-    if reading && has_body(request) {
-        return Err(Refusal::new(Reason::BodyNotAllowed, "the request must not have a body"));
-    }
-    Ok(())
-}
-
-fn has_body(request: &Request<Incoming>) -> bool {
-    !hyper::body::Body::is_end_stream(request.body())
-        || request.headers().contains_key(header::TRANSFER_ENCODING)
 }
 
 fn read_only() -> Refusal {

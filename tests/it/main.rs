@@ -21,5 +21,6 @@ mod round;
 mod setup;
 mod support;
 mod support_works;
+mod tls;
 mod tripwire;
 mod whole;

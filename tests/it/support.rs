@@ -10,6 +10,7 @@ pub(crate) mod content;
 pub(crate) mod docker;
 pub(crate) mod docker_registry;
 pub(crate) mod fault;
+pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod http;
 #[expect(dead_code, reason = "its first users come with the program")]

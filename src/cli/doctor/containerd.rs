@@ -56,7 +56,8 @@ pub(super) fn check(scene: &Scene) -> Vec<Finding> {
 
 /// Where its `hosts.toml` files are: the first folder of `config_path`, else where they mostly are.
 pub(super) fn hosts_folder(scene: &Scene) -> String {
-    let config = Config::read(scene).ok();
+    let path = paths(scene).into_iter().next();
+    let config = path.and_then(|path| Config::read(scene, path).ok());
     let setting = config.as_ref().and_then(|config| config.setting(&["registry", "config_path"]));
     let folder = setting.and_then(|(_, node)| node.text()?.split(':').next());
     let default = DEFAULT_FOLDERS.split(':').next().unwrap_or_default();

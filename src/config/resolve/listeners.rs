@@ -1,5 +1,7 @@
 //! `[[listener]]` and `[admin]`.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
@@ -96,16 +98,47 @@ fn resolve_one(
     }
     let allow_from = networks(&raw.allow_from, &path.key("allow-from"), report);
     let default_upstream = default_upstream(raw, &path.key("default-upstream"), report);
+    let head_timeout = above_zero(
+        raw.head_timeout.map(|span| span.0),
+        &path.key("head-timeout"),
+        "with 0, no client could send a request in time: give one such as \"30s\"",
+        report,
+    );
+    let max_connections = above_zero(
+        raw.max_connections,
+        &path.key("max-connections"),
+        "with 0, no client could come in: leave it out for the default",
+        report,
+    );
     let kind = match raw.kind? {
         RawListenerKind::Direct => ListenerKind::Direct,
         RawListenerKind::Mirror => ListenerKind::Mirror,
     };
+    let tls = raw.tls.as_ref().and_then(|raw| tls::resolve(raw, &path.key("tls"), report));
+    let defaults = ListenerConfig::new(raw.address?, kind);
     Some(ListenerConfig {
         default_upstream: default_upstream.unwrap_or_else(Registry::docker_io),
         allow_from,
         share_private: raw.share_private.unwrap_or(false),
-        ..ListenerConfig::new(raw.address?, kind)
+        tls,
+        head_timeout: head_timeout.unwrap_or(defaults.head_timeout),
+        max_connections: max_connections.unwrap_or(defaults.max_connections),
+        max_connections_per_client: raw.max_connections_per_client.unwrap_or(0),
+        ..defaults
     })
+}
+
+/// A number that must not be 0, or what 0 would mean.
+fn above_zero<T: Copy + Default + PartialEq>(
+    written: Option<T>,
+    path: &KeyPath,
+    what: &str,
+    report: &mut Report<'_>,
+) -> Option<T> {
+    if written == Some(T::default()) {
+        report.add(path, what);
+    }
+    written
 }
 
 fn default_upstream(

@@ -1,8 +1,5 @@
 //! Our own credentials, from wherever they are kept. No message quotes a secret.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use docker_credential::{CredentialRetrievalError, DockerCredential, get_credential_from_reader};
@@ -11,11 +8,9 @@ use super::Report;
 use crate::config::problem::KeyPath;
 use crate::config::raw::{RawSecret, RawUpstream};
 use crate::config::resolved::Credentials;
+use crate::config::secret_file::read_secret_file;
 use crate::oci::Registry;
 use crate::secret::Secret;
-
-/// The most that a file with a secret may hold, in bytes.
-const FILE_LIMIT_BYTES: u64 = 1 << 20;
 
 /// Our own credentials for the upstream `name`; `None` after a problem.
 pub(super) fn own(
@@ -82,31 +77,6 @@ fn check(password: &str) -> Result<Secret, String> {
         return Err("the password has control characters or more than one line".to_owned());
     }
     Ok(Secret::new(password.to_owned()))
-}
-
-/// The text of a file that only its owner may read.
-fn read_secret_file(path: &Path) -> Result<String, String> {
-    let named = path.display();
-    let cannot = |error: std::io::Error| format!("{named} cannot be read: {error}");
-    // Before it is opened: to open a pipe would wait for ever.
-    if !path.metadata().map_err(cannot)?.is_file() {
-        return Err(format!("{named} is not a file"));
-    }
-    let file = File::open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!(
-            "{named} holds a secret and has mode {mode:04o}, so that others may use it: \
-             chmod 600 it"
-        ));
-    }
-    if metadata.len() > FILE_LIMIT_BYTES {
-        return Err(format!("{named} is larger than {FILE_LIMIT_BYTES} bytes"));
-    }
-    let mut text = String::new();
-    file.take(FILE_LIMIT_BYTES).read_to_string(&mut text).map_err(cannot)?;
-    Ok(text)
 }
 
 fn read_docker_config(file: &Path, registry: &Registry) -> Result<Credentials, String> {

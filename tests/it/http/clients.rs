@@ -24,7 +24,7 @@ const STARTS: [&str; 4] = [
 
 #[test]
 fn thousands_of_idle_connections_do_not_stop_a_pull() {
-    raise_file_limit();
+    crate::support::process::raise_file_limit();
     let stage = Stage::new();
     let addresses = stage.immutag.addresses();
     let idle: Vec<TcpStream> = (0..IDLE)
@@ -110,12 +110,4 @@ fn begin(address: SocketAddr, start: &str) -> TcpStream {
 
 fn is_timeout(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-}
-
-/// As many open files as the system lets this process have.
-fn raise_file_limit() {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    setrlimit(Resource::Nofile, limit).expect("the soft limit can be raised");
 }

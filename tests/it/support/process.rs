@@ -95,6 +95,14 @@ pub(crate) fn kill(id: u32, signal: rustix::process::Signal) {
     let _ = rustix::process::kill_process(id.expect("a process id"), signal);
 }
 
+/// As many open files as the system lets this process have.
+pub(crate) fn raise_file_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("the soft limit can be raised");
+}
+
 /// A program that runs until it is ended; its output goes to a file.
 pub(crate) struct Daemon {
     child: Child,

@@ -53,9 +53,19 @@ impl Authority {
 
     /// A client's configuration that trusts this authority alone.
     pub(crate) fn client(&self) -> Arc<ClientConfig> {
+        Arc::new(self.client_of(rustls::ALL_VERSIONS))
+    }
+
+    /// The same with these versions of TLS.
+    pub(crate) fn client_of(
+        &self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+    ) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.ca.clone()).expect("our own certificate");
-        Arc::new(ClientConfig::builder().with_root_certificates(roots).with_no_client_auth())
+        ClientConfig::builder_with_protocol_versions(versions)
+            .with_root_certificates(roots)
+            .with_no_client_auth()
     }
 }
 

@@ -63,7 +63,7 @@ fn what_the_example_has_commented_out_is_right_too() {
     let without: Vec<_> = everything()
         .lines()
         .filter(|line| {
-            !["username", "password-file", "docker-config", "repositories", "ca-file"]
+            !["username", "password-file", "docker-config", "repositories", "ca-file", "tls"]
                 .iter()
                 .any(|key| line.starts_with(key))
         })

@@ -299,3 +299,63 @@ auth-hosts = ["https://auth"]
         ],
     );
 }
+
+#[test]
+fn a_listener_s_certificate_is_looked_at_before_a_client_sees_it() {
+    let (certificate, key) = crate::config::certificate::tests::pair(2020, 4000);
+    let (expired, its_key) = crate::config::certificate::tests::pair(2020, 2024);
+    let listener = |tls: &str| {
+        let head = "[[listener]]\naddress = \"127.0.0.1:1\"\nkind = \"mirror\"\n";
+        let world = World::with(&format!("{head}tls = {tls}\n"));
+        let world = world.file("a.pem", &certificate, 0o644).file("a.key", &key, 0o600);
+        world.file("old.pem", &expired, 0o644).file("old.key", &its_key, 0o644)
+    };
+    for (tls, problem) in [
+        (r#"{ cert-file = "a.pem" }"#, ":7: listener 1: tls: it wants both"),
+        (r#"{ cert-file = "a.pem", key = "a.key" }"#, ":7: listener 1: tls: it wants both"),
+        (
+            r#"{ cert-file = "b.pem", key-file = "a.key" }"#,
+            ":21: listener 1: tls.cert-file: b.pem cannot be read: No such file",
+        ),
+        (
+            r#"{ cert-file = "old.pem", key-file = "a.key" }"#,
+            ":21: listener 1: tls.cert-file: old.pem: the certificate expired at 2024-01-01",
+        ),
+        (
+            r#"{ cert-file = "a.pem", key-file = "old.key" }"#,
+            ":41: listener 1: tls.key-file: old.key holds a secret and has mode 0644",
+        ),
+        (
+            r#"{ cert-file = "a.pem", key-file = "a.pem" }"#,
+            ":41: listener 1: tls.key-file: a.pem holds a secret and has mode 0644",
+        ),
+    ] {
+        let problems = listener(tls).problems();
+        assert!(problems.starts_with(&format!("immutag.toml:4{problem}")), "{tls}: {problems}");
+    }
+    let config = listener(r#"{ cert-file = "a.pem", key-file = "a.key" }"#).loaded();
+    let tls = config.listeners[0].tls.as_ref().unwrap();
+    assert!(tls.cert_file.is_absolute() && tls.cert_file.ends_with("a.pem"));
+    assert_eq!(config.listeners[0].scheme(), "https");
+}
+
+#[test]
+fn a_listener_has_time_and_room_for_clients() {
+    let world = World::with(
+        r#"[[listener]]
+address = "127.0.0.1:1"
+kind = "mirror"
+head-timeout = "0s"
+max-connections = 0
+max-connections-per-client = -1
+"#,
+    );
+    assert_problems(
+        &world,
+        &[
+            "immutag.toml:4:16: listener 1: head-timeout: with 0, no client could",
+            "immutag.toml:5:19: listener 1: max-connections: with 0, no client could",
+            "immutag.toml:6:30: listener 1: max-connections-per-client: ",
+        ],
+    );
+}

@@ -1,0 +1,81 @@
+//! Whether anything goes on over an HTTP/2 connection.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// How long an answer may make no progress, because its client takes none of it. Far above what
+/// an upstream may be silent for.
+pub(super) const STALL: Duration = Duration::from_mins(5);
+
+/// What goes on over one connection.
+pub(super) struct Activity {
+    begun: Instant,
+    last_ms: AtomicU64,
+    open: AtomicUsize,
+}
+
+/// A request that is being answered; while there is one, the connection is in use.
+pub struct InUse(Arc<Activity>);
+
+impl Activity {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self { begun: Instant::now(), last_ms: 0.into(), open: 0.into() })
+    }
+
+    /// A request has come.
+    pub(super) fn begin(self: &Arc<Self>) -> InUse {
+        self.open.fetch_add(1, Ordering::Relaxed);
+        self.touch();
+        InUse(Arc::clone(self))
+    }
+
+    /// When the connection has been of no use for too long, unless something happens before:
+    /// without a request for `idle`, or without progress of one for [`STALL`].
+    pub(super) fn ends(&self, idle: Duration) -> Instant {
+        let limit = if self.open.load(Ordering::Relaxed) == 0 { idle } else { STALL };
+        self.begun + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + limit
+    }
+
+    fn touch(&self) {
+        let now_ms = u64::try_from(self.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.last_ms.fetch_max(now_ms, Ordering::Relaxed);
+    }
+}
+
+impl InUse {
+    /// The client took a piece of the answer, or the answer made one.
+    pub fn touch(&self) {
+        self.0.touch();
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.touch();
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(30);
+
+    #[test]
+    fn a_connection_ends_when_it_is_idle_or_when_its_client_takes_nothing() {
+        let activity = Activity::new();
+        assert_eq!(activity.ends(IDLE), activity.begun + IDLE);
+        let (one, other) = (activity.begin(), activity.begin());
+        assert!(activity.ends(IDLE) >= activity.begun + STALL);
+        drop(one);
+        assert!(activity.ends(IDLE) >= activity.begun + STALL);
+        other.touch();
+        drop(other);
+        let ends = activity.ends(IDLE);
+        assert!(ends >= activity.begun + IDLE && ends < activity.begun + STALL);
+    }
+}

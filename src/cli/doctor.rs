@@ -154,7 +154,8 @@ fn examine(scene: &Scene, client: ClientKind) -> Diagnosis {
     };
     let proxied = proxies::check(scene, client, endpoint);
     if let Some(trouble) = proxied.trouble {
-        let trouble = weigh(trouble, &findings.iter().filter(|it| it.is_set()).collect::<Vec<_>>());
+        let set: Vec<_> = findings.iter().filter(|finding| finding.is_set()).collect();
+        let trouble = weigh(trouble, &set, &proxies::THEN);
         findings.push(trouble);
     }
     findings.extend(proxied.notes);

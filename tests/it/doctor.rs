@@ -12,6 +12,7 @@ use crate::support::immutag::{Immutag, immutag};
 use crate::support::process::Ran;
 use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::{Addresses, Setup};
+use crate::support::tls::Authority;
 
 /// An immutag, and a host of which only the files matter.
 struct Stage {
@@ -175,6 +176,22 @@ fn what_answers_in_the_place_of_immutag_is_told_from_it() {
     let ran = stage.doctor(&["docker", "--mirror", &direct]);
     let said = json(&ran);
     assert_eq!((code(&ran), &said["immutag"]["mirror"]["state"]), (3, &"other-kind".into()));
+}
+
+#[test]
+fn a_certificate_that_this_host_does_not_trust_is_told_from_a_listener_without_tls() {
+    let stage = Stage::new();
+    let other = ScriptedRegistry::start_with(Some(Authority::new().issue(&["127.0.0.1"]).server()));
+    let plain = format!("https://{}", stage.immutag.addresses().mirror);
+    for (url, state) in [(other.url(), "untrusted"), (plain, "silent")] {
+        let hosts = format!("server = \"{url}\"\n[host.\"{url}\"]\n");
+        stage.containerd_with("docker.io", &hosts);
+        let ran = stage.doctor(&["containerd", "--mirror", &url]);
+        let said = json(&ran);
+        let told = (code(&ran), &said["immutag"]["mirror"]["state"]);
+        assert_eq!(told, (0, &state.into()), "what is closed stays closed: {said:#}");
+        assert_said(&said, "containerd", "protected", &url);
+    }
 }
 
 #[test]

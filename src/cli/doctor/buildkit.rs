@@ -66,11 +66,7 @@ fn named(scene: &Scene, settings: &Settings) -> Vec<String> {
 fn of_registry(scene: &Scene, settings: &Settings, registry: &str) -> Finding {
     let mirror = scene.endpoints.mirror.as_ref();
     let authority = mirror.map_or("IMMUTAG:5050", |mirror| mirror.authority.as_str());
-    let fix = format!(
-        "[registry.\"{registry}\"] mirrors = [\"{authority}\"]; that is hold only, since BuildKit \
-         always adds the registry: a source policy with digests, or the rules of immutag setup \
-         egress, close it"
-    );
+    let fix = format!("[registry.\"{registry}\"] mirrors = [\"{authority}\"], for hold only");
     let finding = |finding: Finding| finding.of(registry).fix(fix.as_str());
     let entry = settings.root.entry(&["registry", registry, "mirrors"]);
     let mirrors = entry.map_or(Vec::new(), |entry| entry.node.texts());
@@ -93,7 +89,9 @@ fn of_registry(scene: &Scene, settings: &Settings, registry: &str) -> Finding {
         return finding(Finding::bypassable(CLIENT, what)).at(place);
     }
     let what = "BuildKit always asks the registry when immutag refuses plainly or is down";
-    finding(Finding::hold_only(CLIENT, what)).at(place)
+    let fix = "no setting closes it: a source policy with digests does, or the rules of immutag \
+               setup egress";
+    finding(Finding::hold_only(CLIENT, what)).at(place).fix(fix)
 }
 
 /// Why a mirror's scheme is not the listener's: https, unless a table of its own or the address

@@ -9,7 +9,9 @@ const GIVEN: &str = "CONTAINERS_REGISTRIES_CONF";
 
 /// Whether Podman or one of its like is here.
 pub(super) fn is_here(scene: &Scene) -> bool {
+    let drop_ins = scene.files.ending("/etc/containers/registries.conf.d", ".conf");
     scene.files.exists("/etc/containers/registries.conf")
+        || !drop_ins.is_empty()
         || scene.has_program(&["podman", "buildah", "skopeo"])
         || scene.running("podman").next().is_some()
 }

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::address::{Address, Source};
 use super::finding::Finding;
+use super::running::Then;
 use super::scene::Scene;
 use crate::cli::clients::{ClientKind, Endpoint};
 
@@ -20,6 +21,12 @@ struct Variable {
     value: String,
     place: String,
 }
+
+/// What it comes to that immutag is asked through a proxy.
+pub(super) const THEN: Then = Then {
+    open: "when that refuses or fails, this client goes to the registry",
+    closed: "when that refuses or fails, so do this client's pulls",
+};
 
 /// What proxies come to for one client.
 #[derive(Default)]

@@ -66,7 +66,16 @@ async fn connect_and_get(endpoint: &Endpoint, target: &str) -> Result<Answer, Fa
     let connector = TlsConnector::from(Arc::new(trust().map_err(silent)?));
     match connector.connect(name, stream).await {
         Ok(stream) => exchange(stream, &endpoint.authority, target).await.map_err(silent),
-        Err(error) => Err(Failure::Untrusted(error.to_string())),
+        Err(error) => Err(untrusted(&error)),
+    }
+}
+
+/// A certificate that is not trusted is told from a peer that speaks no TLS.
+fn untrusted(error: &std::io::Error) -> Failure {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => Failure::Untrusted(error.to_string()),
+        _ => Failure::Silent(format!("no TLS: {error}")),
     }
 }
 

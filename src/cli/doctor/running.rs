@@ -100,7 +100,7 @@ impl Running {
             let of_it: Vec<_> = set.iter().filter(is_of_it).copied().collect();
             let finding = Finding::protected(client, "immutag does not know this registry");
             let fix = format!("[upstream.{registry:?}] in the configuration of immutag");
-            let finding = weigh(finding, &of_it).of(registry).fix(fix);
+            let finding = weigh(finding, &of_it, &LOST).of(registry).fix(fix);
             (!of_it.is_empty()).then_some(finding)
         });
         down.into_iter().chain(unknown).collect()
@@ -123,17 +123,29 @@ impl Listening {
         };
         let finding = Finding::protected(client, format!("{url}: {what}"));
         let fix = "immutag serve; --mirror and --direct name other places";
-        Some(weigh(finding, set).fix(fix))
+        Some(weigh(finding, set, &LOST).fix(fix))
     }
 }
 
+/// What a trouble comes to, for a client that falls back and for one that does not.
+pub(super) struct Then {
+    pub(super) open: &'static str,
+    pub(super) closed: &'static str,
+}
+
+/// No way leads to immutag.
+const LOST: Then = Then {
+    open: "this client goes to the registry NOW",
+    closed: "this client's pulls fail until that is mended",
+};
+
 /// Gives a trouble the weight that it has for a client with these findings.
-pub(super) fn weigh(trouble: Finding, set: &[&Finding]) -> Finding {
+pub(super) fn weigh(trouble: Finding, set: &[&Finding], then: &Then) -> Finding {
     let falls_back = set.iter().any(|finding| finding.standing == Standing::HoldOnly);
     let (standing, then) = if falls_back {
-        (Standing::Bypassable, "this client goes to the registry NOW")
+        (Standing::Bypassable, then.open)
     } else {
-        (Standing::Protected, "this client's pulls fail until that is mended")
+        (Standing::Protected, then.closed)
     };
     let what = format!("{}; {then}", trouble.what);
     Finding { standing, what, ..trouble }

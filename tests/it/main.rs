@@ -11,6 +11,7 @@ mod content;
 mod durable;
 mod http;
 mod ledger;
+mod network;
 mod packaging;
 mod private;
 mod reactions;

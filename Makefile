@@ -11,7 +11,7 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SCRIPTS := .ci/run tests/setup.sh config/compose/retag.sh
 
-TEST_PROGRAMS  := curl docker-compose docker-registry mkfs.ext4 podman promtool skopeo strace
+TEST_PROGRAMS  := curl docker-compose docker-registry ip mkfs.ext4 podman promtool skopeo strace
 LINT_PROGRAMS  := promtool shellcheck
 BENCH_PROGRAMS := nginx wrk
 

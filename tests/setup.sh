@@ -11,6 +11,7 @@ package_of() {
     case "$1" in
         curl | docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | strace | wrk)
             echo "$1" ;;
+        ip) echo iproute2 ;;
         mkfs.ext4) echo e2fsprogs ;;
         promtool) echo prometheus ;;
         *) echo "setup: no package is known for '$1'" >&2 && exit 2 ;;

@@ -245,7 +245,8 @@ impl Wiring {
             let service = Arc::new(Registry::new(Arc::clone(&self.pull), config.clone()));
             let answer = move |request, peer| {
                 let service = Arc::clone(&service);
-                async move { service.call(request, peer).await }
+                // Boxed: hyper keeps room for it in every connection, and most of them are idle.
+                Box::pin(async move { service.call(request, peer).await })
             };
             let listener = Listener {
                 socket,

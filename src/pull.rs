@@ -100,6 +100,7 @@ struct Memory {
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: filling::Fills,
+    heads: flights::Flights<(Arc<str>, Holder, Digest), Result<(), Refusal>>,
     /// Blobs of a repository that its upstream had within the minute.
     upstream_has: moka::sync::Cache<(Arc<str>, Digest), ()>,
     /// Pins whose content was completed, or tried to be, within ten minutes.
@@ -267,6 +268,7 @@ impl Memory {
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
             fills: filling::Fills::default(),
+            heads: flights::Flights::default(),
             upstream_has: remembering(100_000, minute),
             completed: remembering(100_000, 10 * minute),
             completions: Arc::new(tokio::sync::Semaphore::new(complete::TAGS_AT_ONCE)),

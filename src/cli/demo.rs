@@ -165,7 +165,7 @@ impl Story {
         let envelope: serde_json::Value = serde_json::from_slice(&refusal.body)?;
         let reason = envelope["errors"][0]["detail"]["reason"].as_str().unwrap_or_default();
         ensure!((refusal.status, reason) == (403, "DIGEST_CHANGED"), "direct said {envelope}");
-        let plain = format!("           {} {}, {reason}", refusal.status, refusal.phrase);
+        let plain = format!("           {}, {reason}", refusal.status);
         screen.line(&[(Ink::Bad, &plain), (Ink::Plain, ", on the direct listener")])?;
         Ok(())
     }

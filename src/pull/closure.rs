@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
 
+use super::Pull;
 use super::asking::Origin;
 use super::refusal::{Reason, Refusal};
-use super::{Pull, place};
 use crate::ledger::StoredManifest;
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
 
@@ -141,18 +141,25 @@ impl Pull {
     }
 
     /// Asks the upstream whether it has a blob, unless it said so within a minute.
-    pub(super) async fn find_upstream(&self, origin: &Origin, digest: Digest) -> Option<Gap> {
-        let at = (place(&origin.upstream.name, &origin.repository), digest);
-        if self.memory.upstream_has.contains_key(&at) {
+    pub(super) async fn find_upstream(
+        self: &Arc<Self>,
+        origin: &Origin,
+        digest: Digest,
+    ) -> Option<Gap> {
+        let (at, holder) = origin.circle();
+        if self.memory.upstream_has.contains_key(&(Arc::clone(&at), digest)) {
             return None;
         }
-        match self.head_blob(origin, digest).await {
-            Ok(_) => {
-                self.memory.upstream_has.insert(at, ());
-                None
-            }
-            Err(why) => Some(Gap { digest, why }),
-        }
+        let (pull, origin) = (Arc::clone(self), origin.clone());
+        let place = (Arc::clone(&at), digest);
+        let ask = || async move {
+            pull.head_blob(&origin, digest).await?;
+            pull.memory.upstream_has.insert(place, ());
+            Ok(())
+        };
+        let found = self.memory.heads.join((at, holder, digest), ask).await;
+        let early = || Refusal::new(Reason::Overloaded, "the look at the upstream ended early");
+        found.unwrap_or_else(|| Err(early())).err().map(|why| Gap { digest, why })
     }
 }
 

@@ -102,10 +102,10 @@ impl Pull {
 
     async fn hold_now(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
         let (pull, origin) = (Arc::clone(self), origin.clone());
-        let hold = move || pull.hold(&origin.upstream.name, &origin.repository, digest);
-        let held = tokio::task::spawn_blocking(hold).await;
-        let held = held.unwrap_or_else(|_| Err(io::Error::other("the process is stopping")));
-        held.map_err(|error| not_stored(digest, &error.into()))
+        let holding = move || pull.hold(&origin.upstream.name, &origin.repository, digest);
+        let held = tokio::task::spawn_blocking(holding).await;
+        let stopping = || Err(io::Error::other("the process is stopping"));
+        held.unwrap_or_else(|_| stopping()).map_err(|error| not_stored(digest, &error.into()))
     }
 
     fn tell_completed(&self, key: &PinKey, pin: &Pin, gap: Option<&Gap>, begun: Instant) {

@@ -58,8 +58,8 @@ pub struct Ask {
     pub range_from: Option<u64>,
     /// The client's own credentials: used if the upstream's `credentials` are `"client"`.
     pub credential: Option<ClientCredential>,
-    /// The time for everything, retries and the body included; `None`: the upstream's own timeouts
-    /// alone.
+    /// The time for everything, retries and the body included; `None`: for a blob the upstream's
+    /// own timeouts alone, else three times connecting and the header, and once a body's idle time.
     pub deadline: Option<Duration>,
 }
 

@@ -10,7 +10,7 @@ use hyper::header::{RETRY_AFTER, WWW_AUTHENTICATE};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::answer::{Answer, Ask, text};
+use super::answer::{Answer, Ask, Resource, text};
 use super::body::Body;
 use super::challenge;
 use super::client::{Client, Followed, Observer, Outgoing};
@@ -59,8 +59,12 @@ impl Upstream {
         let started = Instant::now();
         let attempts =
             (self.config.connect_timeout + self.config.header_timeout) * (MAX_RETRIES + 1);
-        let until = ask.deadline.map(|deadline| started + deadline);
-        let deadline = until.unwrap_or(started + attempts);
+        // A blob may take long as long as it comes; what is small must come whole in time, or a byte
+        // now and then would keep its client waiting for hours.
+        let is_small = !matches!(ask.resource, Resource::Blob(_));
+        let whole = is_small.then_some(attempts + self.config.body_idle_timeout);
+        let until = ask.deadline.or(whole).map(|deadline| started + deadline);
+        let deadline = until.map_or(started + attempts, |until| until.min(started + attempts));
         let place = self.take_place(deadline).await?;
         self.budget.earn();
         let mut retry = 0;

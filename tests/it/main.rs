@@ -13,6 +13,7 @@ mod durable;
 mod http;
 mod ledger;
 mod live;
+mod network;
 mod packaging;
 mod private;
 mod reactions;

@@ -7,6 +7,7 @@ pub(crate) mod apart;
 pub(crate) mod clients;
 pub(crate) mod containerd;
 pub(crate) mod content;
+pub(crate) mod dns;
 pub(crate) mod docker;
 pub(crate) mod docker_registry;
 pub(crate) mod fault;
@@ -16,11 +17,13 @@ pub(crate) mod http;
 #[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod immutag;
 pub(crate) mod in_process;
+pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod server;
 #[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod setup;
+pub(crate) mod tcp_proxy;
 pub(crate) mod tls;
 pub(crate) mod token;
 pub(crate) mod wait;

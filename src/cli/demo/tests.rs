@@ -16,7 +16,7 @@ async fn the_demo_tells_what_happens_within_ten_seconds() {
         "\n   hold    200  sha256:",
         "\n   block   300, and the client stops; it shows:\n",
         "(DIGEST_CHANGED)",
-        "\n           403 Forbidden, DIGEST_CHANGED, on the direct listener\n",
+        "\n           403, DIGEST_CHANGED, on the direct listener\n",
         "Warning: 299 - \"immutag: registry.demo/hold/scanner:v2.1.20 is held at\n           sha256:",
         "Warning: 299 - \"immutag: registry.demo/alert/scanner:v2.1.20 moved from\n           sha256:",
         "\n   immutag_conflicts_total{reaction=\"hold\"} 1\n",

@@ -1,6 +1,7 @@
 //! A registry that does what the test says, lawful or not, and remembers who asked for what.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -84,6 +85,11 @@ impl ScriptedRegistry {
     /// `http://127.0.0.1:port` or `https://…`.
     pub(crate) fn url(&self) -> String {
         self.server.url()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.address
     }
 
     /// `127.0.0.1:port`, as references name it.

@@ -33,7 +33,7 @@ const RULES: &str = "[[rule]]\nrepository = \"blocked\"\non-conflict = \"block\"
                      [[rule]]\non-conflict = \"hold\"\nrecheck = \"0s\"\n";
 
 /// A registry behind a proxy that makes trouble, and immutag, which has pulled
-/// `held`, `blocked` and `recorded` through it, each with its layer.
+/// `held`, `blocked` and `recorded` through it, each whole.
 struct Stage {
     registry: ScriptedRegistry,
     proxy: TcpProxy,
@@ -74,12 +74,14 @@ impl Stage {
         for (name, image) in &stage.known {
             let pull = || stage.immutag.manifest(REGISTRY, name, "1.0.0");
             eventually("the first pull", || pull().digest() == image.digest());
-            let layer = || stage.blob(name, &image.layers[0]);
-            eventually("the first layer", || layer().body == image.layers[0].bytes);
+            // All of it: a held tag that is not whole asks its upstream before the reply.
+            for blob in image.layers.iter().chain([&image.config]) {
+                eventually("the first blobs", || stage.blob(name, blob).body == blob.bytes);
+            }
         }
         stage.registry.push_image("cold", "1.0.0", "cold");
         // What a client got may be on its way to the disk.
-        stage.immutag.wait_for_metric("immutag_fills_total", "complete", 3.0);
+        stage.immutag.wait_for_metric("immutag_fills_total", "complete", 6.0);
         stage
     }
 

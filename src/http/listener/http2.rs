@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::{Body as _, Incoming};
@@ -14,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::activity::Activity;
+use super::activity::{Activity, Told};
 use super::serve::{BUFFER_SIZE, Ended};
 use super::stopped;
 use crate::http::body::Body;
@@ -42,6 +43,9 @@ const PING: Duration = Duration::from_secs(20);
 /// How long an HTTP/2 client may take to leave when it is told to go.
 const FAREWELL: Duration = Duration::from_secs(1);
 
+/// How long a connection may be idle once the process is to end.
+const IDLE_AT_END: Duration = Duration::from_secs(10);
+
 /// Serves one connection to its end.
 ///
 /// hyper has no time limit for what an HTTP/2 client leaves out, its first bytes included.
@@ -65,21 +69,22 @@ where
             Ok::<_, Infallible>(response.map(|body| body.while_in_use(in_use)))
         }
     });
-    let mut connection = pin!(bounded().serve_connection(TokioIo::new(stream), answer));
+    let stream = TokioIo::new(Told::new(stream, Arc::clone(&activity)));
+    let mut connection = pin!(bounded().serve_connection(stream, answer));
     let mut farewell: Option<Instant> = None;
-    let mut stops = false;
+    let (mut idle, mut stops) = (head_timeout, false);
     loop {
         // What is in use now may be idle long before an answer would count as stalled.
-        let look = || activity.ends(head_timeout).min(Instant::now() + head_timeout);
+        let look = || activity.ends(idle).min(Instant::now() + idle);
         tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
             () = stopped(&mut stop), if !stops => {
-                stops = true;
+                (idle, stops) = (head_timeout.min(IDLE_AT_END), true);
                 connection.as_mut().graceful_shutdown();
             }
             () = sleep_until(farewell.unwrap_or_else(look)) => {
                 let now = Instant::now();
-                if activity.ends(head_timeout) > now {
+                if activity.ends(idle) > now {
                     farewell = None;
                 } else if farewell.is_some() {
                     return Err(Ended::Stalls);

@@ -8,12 +8,15 @@ use rustls::ClientConnection;
 use rustls::pki_types::ServerName;
 
 use super::{REGISTRY, Stage, connect, with_tls};
-use crate::support::frames::Http2;
+use crate::support::content::{Image, Manifest};
+use crate::support::frames::{
+    DATA, END_HEADERS, END_STREAM, HEADERS, Http2, WINDOW_UPDATE, get_block,
+};
 use crate::support::in_process::InProcess;
 use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::Setup;
 use crate::support::tls::Authority;
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, within};
 
 /// How many connections stand half-way through a handshake.
 const HALF_WAY: usize = 3000;
@@ -147,6 +150,37 @@ fn an_http_2_answer_that_takes_longer_than_the_head_s_time_is_not_cut_off() {
         let reply = pull.join().unwrap();
         assert!(reply.whole && reply.body == image.manifest.blob.bytes);
     });
+}
+
+#[test]
+fn an_http_2_client_that_takes_its_answer_slowly_is_not_idle() {
+    const STEP: u32 = 2000;
+    let (authority, registry) = (Authority::new(), ScriptedRegistry::start());
+    let image = Image::new("a").manifest;
+    let text = String::from_utf8(image.blob.bytes.to_vec()).unwrap();
+    let filler = "x".repeat(50_000);
+    let text = format!("{},\"annotations\":{{\"filler\":\"{filler}\"}}}}", &text[..text.len() - 1]);
+    let large = Manifest::new(&image.media_type, text);
+    registry.put_manifest("app", &large);
+    registry.retag("app", "1", large.digest());
+    let (here, timeout) = hurried(&authority, &registry);
+    let mut slow = Http2::connect_with(here.addresses().direct, &authority.client(), STEP);
+    let stream = slow.stream();
+    let block = get_block(&format!("/v2/{REGISTRY}/app/manifests/1"));
+    slow.send(HEADERS, END_HEADERS | END_STREAM, stream, &block).unwrap();
+    let begun = Instant::now();
+    let mut body = Vec::new();
+    while body.len() < large.blob.bytes.len() {
+        let frame = slow.next().expect("it is not cut off");
+        if frame.kind == DATA && frame.stream == stream {
+            body.extend(&frame.payload);
+            // This client is slow, though never for as long as it may be.
+            within(timeout / 3, || false);
+            slow.send(WINDOW_UPDATE, 0, stream, &STEP.to_be_bytes()).unwrap();
+        }
+    }
+    assert!(body == large.blob.bytes);
+    assert!(begun.elapsed() > 2 * timeout + Duration::from_secs(1), "it was not slow");
 }
 
 #[test]

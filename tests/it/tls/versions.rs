@@ -174,3 +174,45 @@ fn what_is_no_tls_is_refused_and_tls_without_a_client_s_trust_fails_at_the_clien
     }
     stage.finish();
 }
+
+#[test]
+fn sigterm_lets_an_http_2_pull_end_and_waits_for_no_idle_client() {
+    let mut stage = Stage::new();
+    let large = stage.blob(1_000_000);
+    let gate = crate::support::gate::Gate::closed();
+    let hold = crate::support::fault::Fault::HoldBody(500_000, gate.clone());
+    stage.registry.fault_times("GET blobs/", hold, 1);
+    // It never answers what the server says at the end.
+    let mut idle = Http2::connect(stage.direct(), &stage.authority.client());
+    assert_eq!(idle.get("/v2/").status, 200);
+    let mut busy = Http2::connect(stage.direct(), &stage.authority.client());
+    std::thread::scope(|scope| {
+        let path = format!("/v2/{REGISTRY}/app/blobs/{}", large.digest);
+        let pull = scope.spawn(move || busy.get(&path));
+        gate.wait_for(1);
+        stage.immutag.signal(rustix::process::Signal::TERM);
+        stage.immutag.wait_for_log("draining");
+        gate.open();
+        let reply = pull.join().unwrap();
+        assert!(reply.whole && reply.body == large.bytes);
+    });
+    assert_eq!(stage.immutag.wait().code(), Some(0));
+    drop(idle);
+    stage.immutag.restart();
+    stage.finish();
+}
+
+#[test]
+fn a_listener_with_tls_is_told_as_such() {
+    let stage = Stage::new();
+    let valid = stage.immutag.cli(&["validate"]).ok().stdout;
+    let (mirror, direct) = (stage.mirror(), stage.direct());
+    for (kind, address) in [("mirror", mirror), ("direct", direct)] {
+        let words = format!("\"kind\":\"{kind}\",\"address\":\"{address}\",\"scheme\":\"https\"");
+        assert!(valid.contains(&words), "{words}: {valid}");
+    }
+    stage.immutag.wait_for_log(&format!("mirror   https://{mirror}"));
+    stage.immutag.wait_for_log(&format!("direct   https://{direct}"));
+    stage.immutag.wait_for_log(&format!("server = \\\"https://{mirror}\\\""));
+    stage.finish();
+}

@@ -17,7 +17,6 @@ pub(crate) mod http;
 #[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod immutag;
 pub(crate) mod in_process;
-pub(crate) mod namespace;
 pub(crate) mod process;
 pub(crate) mod registry;
 pub(crate) mod server;

@@ -7,48 +7,14 @@ mod skopeo;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
 
-use crate::support::process::{find, have, run};
-
-/// Set in the network of a test's own.
-const INSIDE: &str = "IMMUTAG_TEST_INSIDE";
+use crate::support::process::find;
 
 /// The addresses of immutag in the fixtures.
 const OURS: [&str; 2] = ["127.0.0.1:5050", "127.0.0.1:5051"];
-
-/// Runs `inside` as root of a network, mounts and processes of its own; `name` is the test that
-/// calls this, which is run once more for it.
-fn apart(name: &str, programs: &[&str], inside: impl FnOnce()) {
-    if !have(&[programs, &["ip", "mount", "umount", "unshare"]].concat()) || !is_root(name) {
-        return;
-    }
-    if std::env::var_os(INSIDE).is_some() {
-        run(Command::new(program("ip")).args(["link", "set", "lo", "up"])).ok();
-        return inside();
-    }
-    let mut command = Command::new(program("unshare"));
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-    command.arg(std::env::current_exe().expect("this program"));
-    let ran = run(command.args(["--exact", name, "--nocapture"]).env(INSIDE, "1"));
-    let is_well = ran.status.success() && ran.stdout.contains("1 passed");
-    assert!(is_well, "{}\n{}", ran.stdout, ran.stderr);
-}
-
-/// Namespaces and mounts are root's.
-#[expect(clippy::print_stderr, reason = "what is skipped is told to the person who runs the tests")]
-fn is_root(name: &str) -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    let ci = std::env::var("CI").is_ok_and(|ci| ci == "true");
-    assert!(is_root || !ci, "CI must be root");
-    if !is_root {
-        eprintln!("SKIPPED {name}: this is not root");
-    }
-    is_root
-}
 
 fn program(name: &str) -> PathBuf {
     find(name).expect("`have` was asked first")

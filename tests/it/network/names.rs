@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::wire::Deaf;
 use super::{FAILS, Stage, TIMES};
+use crate::support::apart::apart;
 use crate::support::dns::{NameServer, Says};
-use crate::support::namespace::entered;
 use crate::support::process::run;
 use crate::support::registry::ScriptedRegistry;
 use crate::support::tcp_proxy::Trouble;
@@ -19,6 +19,19 @@ const SLOW_RESOLV: (&str, &str) = ("/etc/resolv.conf", "nameserver 127.0.0.1\n")
 const NSSWITCH: (&str, &str) = ("/etc/nsswitch.conf", "hosts: files dns\n");
 
 const HERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+/// Plays a test where these files of the system have this content.
+#[track_caller]
+fn with_files<T: Fn()>(test: &T, files: &[(&str, &str)], body: impl FnOnce()) {
+    apart(test, &[], || {
+        for (file, text) in files {
+            // It may be a link to where another program keeps it.
+            let _ = std::fs::remove_file(file);
+            std::fs::write(file, text).expect("this world's own /etc");
+        }
+        body();
+    });
+}
 
 /// An upstream with a name, which the server knows.
 fn named() -> (NameServer, Stage) {
@@ -50,37 +63,29 @@ fn survives(says: Says) {
 
 #[test]
 fn a_name_that_does_not_exist() {
-    if entered(&[RESOLV, NSSWITCH]) {
-        survives(Says::NXDOMAIN);
-    }
+    with_files(&a_name_that_does_not_exist, &[RESOLV, NSSWITCH], || survives(Says::NXDOMAIN));
 }
 
 #[test]
 fn a_name_server_that_fails() {
-    if entered(&[RESOLV, NSSWITCH]) {
-        survives(Says::SERVFAIL);
-    }
+    with_files(&a_name_server_that_fails, &[RESOLV, NSSWITCH], || survives(Says::SERVFAIL));
 }
 
 #[test]
 fn a_name_server_that_says_nothing() {
-    if entered(&[SLOW_RESOLV, NSSWITCH]) {
-        survives(Says::Silence);
-    }
+    with_files(&a_name_server_that_says_nothing, &[SLOW_RESOLV, NSSWITCH], || {
+        survives(Says::Silence)
+    });
 }
 
 #[test]
 fn a_name_server_that_says_nonsense() {
-    if entered(&[RESOLV, NSSWITCH]) {
-        survives(Says::Garbage);
-    }
+    with_files(&a_name_server_that_says_nonsense, &[RESOLV, NSSWITCH], || survives(Says::Garbage));
 }
 
 #[test]
 fn a_name_without_an_address() {
-    if entered(&[RESOLV, NSSWITCH]) {
-        survives(Says::EMPTY);
-    }
+    with_files(&a_name_without_an_address, &[RESOLV, NSSWITCH], || survives(Says::EMPTY));
 }
 
 /// A thousand addresses of this machine, at none of which anybody listens.
@@ -93,30 +98,31 @@ fn crowd() -> impl Iterator<Item = IpAddr> {
 
 #[test]
 fn a_thousand_addresses_at_which_nobody_is() {
-    if entered(&[RESOLV, NSSWITCH]) {
-        survives(Says::Addresses(crowd().collect()));
-    }
+    with_files(&a_thousand_addresses_at_which_nobody_is, &[RESOLV, NSSWITCH], || {
+        survives(Says::Addresses(crowd().collect()))
+    });
 }
 
 #[test]
 fn an_upstream_among_a_few_addresses_is_found() {
-    if !entered(&[RESOLV, NSSWITCH]) {
-        return;
-    }
-    let (server, stage) = named();
-    let addresses = crowd().take(5).chain([HERE]).collect();
-    server.say(Says::Addresses(addresses));
-    stage.proxy.trouble(Trouble::None);
-    stage.recovers();
+    with_files(&an_upstream_among_a_few_addresses_is_found, &[RESOLV, NSSWITCH], || {
+        let (server, stage) = named();
+        let addresses = crowd().take(5).chain([HERE]).collect();
+        server.say(Says::Addresses(addresses));
+        stage.proxy.trouble(Trouble::None);
+        stage.recovers();
+    });
 }
 
 #[test]
 fn an_address_that_swallows_everything_does_not_hide_a_good_one() {
     // The swallowing one is to be tried first.
     let first = ("/etc/gai.conf", "precedence fd00::/8 100\nprecedence ::ffff:0:0/96 10\n");
-    if !entered(&[RESOLV, NSSWITCH, first]) {
-        return;
-    }
+    let test = an_address_that_swallows_everything_does_not_hide_a_good_one;
+    with_files(&test, &[RESOLV, NSSWITCH, first], beside_a_hole);
+}
+
+fn beside_a_hole() {
     let hole = Ipv6Addr::new(0xfd00, 0xbad, 0, 0, 0, 0, 0, 2);
     let own = format!("{hole}/128");
     run(Command::new("ip").args(["address", "add", &own, "dev", "lo", "nodad"])).ok();

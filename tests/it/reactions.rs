@@ -190,6 +190,8 @@ fn a_pinned_and_fresh_tag_asks_no_upstream_and_survives_a_restart() {
     immutag.restart();
     stage.move_tag();
     assert_eq!(immutag.manifest(REGISTRY, "app", "1.0.0").digest(), stage.a.digest());
+    // The tag has moved: from now on its pin is served only while all of it is to be had.
+    immutag.wait_for_metric("immutag_completions_total", "\"complete\"", 1.0);
     stage.registry.stop();
     immutag.restart();
     assert_eq!(immutag.manifest(REGISTRY, "app", "1.0.0").digest(), stage.a.digest());

@@ -63,12 +63,16 @@ fn survives(says: Says) {
 
 #[test]
 fn a_name_that_does_not_exist() {
-    with_files(&a_name_that_does_not_exist, &[RESOLV, NSSWITCH], || survives(Says::NXDOMAIN));
+    with_files(&a_name_that_does_not_exist, &[RESOLV, NSSWITCH], || {
+        survives(Says::NXDOMAIN);
+    });
 }
 
 #[test]
 fn a_name_server_that_fails() {
-    with_files(&a_name_server_that_fails, &[RESOLV, NSSWITCH], || survives(Says::SERVFAIL));
+    with_files(&a_name_server_that_fails, &[RESOLV, NSSWITCH], || {
+        survives(Says::SERVFAIL);
+    });
 }
 
 #[test]
@@ -80,12 +84,16 @@ fn a_name_server_that_says_nothing() {
 
 #[test]
 fn a_name_server_that_says_nonsense() {
-    with_files(&a_name_server_that_says_nonsense, &[RESOLV, NSSWITCH], || survives(Says::Garbage));
+    with_files(&a_name_server_that_says_nonsense, &[RESOLV, NSSWITCH], || {
+        survives(Says::Garbage);
+    });
 }
 
 #[test]
 fn a_name_without_an_address() {
-    with_files(&a_name_without_an_address, &[RESOLV, NSSWITCH], || survives(Says::EMPTY));
+    with_files(&a_name_without_an_address, &[RESOLV, NSSWITCH], || {
+        survives(Says::EMPTY);
+    });
 }
 
 /// A thousand addresses of this machine, at none of which anybody listens.

@@ -78,7 +78,7 @@ fn a_name_server_that_fails() {
 #[test]
 fn a_name_server_that_says_nothing() {
     with_files(&a_name_server_that_says_nothing, &[SLOW_RESOLV, NSSWITCH], || {
-        survives(Says::Silence)
+        survives(Says::Silence);
     });
 }
 
@@ -107,7 +107,7 @@ fn crowd() -> impl Iterator<Item = IpAddr> {
 #[test]
 fn a_thousand_addresses_at_which_nobody_is() {
     with_files(&a_thousand_addresses_at_which_nobody_is, &[RESOLV, NSSWITCH], || {
-        survives(Says::Addresses(crowd().collect()))
+        survives(Says::Addresses(crowd().collect()));
     });
 }
 

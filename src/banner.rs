@@ -79,9 +79,13 @@ fn snippets(listeners: &[ListenerConfig]) -> Vec<String> {
             "Docker, /etc/docker/daemon.json (docker.io only; then restart docker):".to_owned(),
             format!("  {{ \"registry-mirrors\": [\"{mirror}\"] }}"),
             "containerd, /etc/containerd/certs.d/docker.io/hosts.toml (no way round):".to_owned(),
-            format!("  server = \"{mirror}\""),
+            "  server = \"https://registry-1.docker.io\"".to_owned(),
+            "  capabilities = [\"push\"]".to_owned(),
             format!("  [host.\"{mirror}\"]"),
             "    capabilities = [\"pull\", \"resolve\"]".to_owned(),
+            "`immutag setup CLIENT` has all clients' settings, with what they leave open;"
+                .to_owned(),
+            "`immutag doctor` says whether a client of this host can go round.".to_owned(),
         ]);
     }
     lines

@@ -1,12 +1,18 @@
 //! Where a client's design, or its settings, leave a way round: what happens there, exactly, and
 //! who is told.
 
+use std::process::Command;
+
 use crate::support::fault::Fault;
+use crate::support::process::{have, run};
 use crate::support::registry::ScriptedRegistry;
 
 use super::client::Client;
 use super::settings::Way;
-use super::stage::{Outcome, Repository, Stage, play};
+use super::stage::{ADDRESS, Outcome, Repository, Stage, play};
+
+/// Outside of this host, and no private address; there is nobody in this world.
+const OUTSIDE: &str = "11.11.11.2";
 
 const HELD: Repository = "team/hold";
 const BLOCKED: Repository = "team/block";
@@ -36,6 +42,60 @@ fn docker_alone_goes_round_when_a_layer_is_lost_after_its_upstream_vouched_for_i
             }
         }
     });
+}
+
+/// What no setting of Docker's classic store and its `BuildKit` closes, the network does: without
+/// the rules their attempts at Docker Hub would end there, where immutag is down.
+#[test]
+fn egress_rules_close_what_docker_and_build_kit_leave_open() {
+    let clients = [Client::Docker, Client::BuildKit];
+    if !have(&["ip", "nft"]) {
+        return;
+    }
+    play(&egress_rules_close_what_docker_and_build_kit_leave_open, &clients, || {
+        let mut stage = Stage::new();
+        stage.release(&[HELD]);
+        assert_eq!(stage.pull(Client::Docker, Way::Mirror, HELD), Outcome::First);
+        lead_outside();
+        let rules = ["setup", "egress", "nftables", "--user", "65532", "--write"];
+        stage.immutag.cli(&rules).ok();
+        run(Command::new("nft").args(["-f", "/etc/immutag/egress.nft"])).ok();
+        for client in clients {
+            assert_eq!(stage.pull(client, Way::Mirror, HELD), Outcome::First, "{client}");
+        }
+        stage.immutag.kill9();
+        for client in clients {
+            let before = packets_refused();
+            let outcome = stage.pull(client, Way::Mirror, HELD);
+            let Outcome::Refused(words) = &outcome else { panic!("{client}: {outcome:?}") };
+            assert!(words.contains("connect: connection refused"), "{client}: {words}");
+            assert!(packets_refused() > before, "{client} did not try to go round");
+        }
+    });
+}
+
+/// How many packets to registries the rules have refused.
+fn packets_refused() -> u64 {
+    let list = ["-j", "list", "chain", "inet", "immutag_egress", "registries"];
+    let listed = run(Command::new("nft").args(list)).ok().stdout;
+    let listed: serde_json::Value = listed.parse().expect("JSON");
+    let rules = listed["nftables"].as_array().expect("rules").iter();
+    let expressions = rules.filter_map(|rule| rule["rule"]["expr"].as_array()).flatten();
+    expressions.filter_map(|it| it["counter"]["packets"].as_u64()).sum()
+}
+
+/// From now on Docker Hub's names lead out of this host, by a cable at whose end nobody is.
+fn lead_outside() {
+    let hosts = std::fs::read_to_string("/etc/hosts").expect("this world's own");
+    std::fs::write("/etc/hosts", hosts.replace(ADDRESS, OUTSIDE)).expect("this world's own");
+    for arguments in [
+        &["link", "add", "out", "type", "veth", "peer", "name", "end"][..],
+        &["address", "add", "11.11.11.1/24", "dev", "out"],
+        &["link", "set", "out", "up"],
+        &["link", "set", "end", "up"],
+    ] {
+        run(Command::new("ip").args(arguments)).ok();
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::client::{Client, Got, Running};
 use super::settings::Way;
 
 /// Where Docker Hub is. It is no loopback address: Docker takes those for trustworthy without TLS.
-const ADDRESS: &str = "10.77.0.10";
+pub(super) const ADDRESS: &str = "10.77.0.10";
 /// Its names.
 const NAMES: [&str; 4] = ["registry-1.docker.io", "docker.io", "index.docker.io", "auth.docker.io"];
 /// The tag that moves, in the repository of each reaction.

@@ -190,6 +190,8 @@ fn a_pinned_and_fresh_tag_asks_no_upstream_and_survives_a_restart() {
     immutag.restart();
     stage.move_tag();
     assert_eq!(immutag.manifest(REGISTRY, "app", "1.0.0").digest(), stage.a.digest());
+    // What is not complete when the upstream goes is refused: it may be lost.
+    immutag.wait_for_metric("immutag_completions_total", "\"complete\"", 1.0);
     stage.registry.stop();
     immutag.restart();
     assert_eq!(immutag.manifest(REGISTRY, "app", "1.0.0").digest(), stage.a.digest());

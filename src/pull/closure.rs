@@ -1,6 +1,7 @@
 //! What a manifest's content comes to: the manifests that an index names, and all their blobs.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 
 use futures_util::{StreamExt as _, stream};
@@ -41,13 +42,21 @@ pub(super) enum Scope {
     Pulled,
 }
 
+/// A config or a layer, as a manifest names it.
+#[derive(Clone, Copy)]
+pub(super) struct Named {
+    pub(super) digest: Digest,
+    /// A claim.
+    pub(super) size_bytes: u64,
+}
+
 /// What a manifest's content comes to.
 #[derive(Default)]
 pub(super) struct Closure {
     /// The manifests below it.
     pub(super) manifests: Vec<StoredManifest>,
     /// Configs and layers, each once.
-    pub(super) blobs: Vec<Digest>,
+    pub(super) blobs: Vec<Named>,
     /// Manifests that could not be had or read.
     pub(super) gaps: Vec<Gap>,
     /// Every digest on the way.
@@ -65,6 +74,8 @@ impl Pull {
         let named = HashSet::from([root.content.digest]);
         let mut closure = Closure { named, ..Closure::default() };
         let mut unread = vec![root.clone()];
+        // Apart from the manifests: what is to be had as the one need not be as the other.
+        let mut blobs = HashSet::new();
         let mut read_bytes = 0;
         while let Some(manifest) = unread.pop() {
             read_bytes += manifest.bytes.len();
@@ -77,15 +88,18 @@ impl Pull {
                     continue;
                 }
             };
-            let blobs = parsed.config.iter().chain(&parsed.layers);
-            let blobs = blobs.filter(|blob| !is_foreign(blob)).map(|blob| blob.digest);
-            closure.blobs.extend(blobs.filter(|digest| closure.named.insert(*digest)));
+            for Descriptor { digest, size_bytes, .. } in parsed.config.iter().chain(&parsed.layers)
+            {
+                if blobs.insert(*digest) {
+                    closure.blobs.push(Named { digest: *digest, size_bytes: *size_bytes });
+                }
+            }
             let children = parsed.children.iter().filter(|child| is_followed(child, scope));
             let children: Vec<_> = children
                 .map(|child| child.digest)
                 .filter(|digest| closure.named.insert(*digest))
                 .collect();
-            if closure.named.len() > DIGESTS
+            if closure.named.len() + blobs.len() > DIGESTS
                 || closure.manifests.len() + children.len() > MANIFESTS
                 || read_bytes > MANIFEST_BYTES
             {
@@ -106,6 +120,7 @@ impl Pull {
                 }
             }
         }
+        closure.named.extend(blobs);
         closure
     }
 
@@ -124,20 +139,43 @@ impl Pull {
     }
 
     /// Which of these blobs are not here for this repository: bytes are shared, links are not.
-    pub(super) async fn absent(self: &Arc<Self>, origin: &Origin, blobs: &[Digest]) -> Vec<Digest> {
-        let (pull, origin, blobs) = (Arc::clone(self), origin.clone(), blobs.to_vec());
+    pub(super) async fn absent(self: &Arc<Self>, origin: &Origin, blobs: &[Named]) -> Vec<Digest> {
+        let (pull, origin, asked) = (Arc::clone(self), origin.clone(), blobs.to_vec());
         let look = move || {
-            let is_absent = |digest: &Digest| !pull.has_here(&origin, digest);
-            blobs.into_iter().filter(is_absent).collect()
+            let is_absent = |blob: &Named| !pull.has_here(&origin, *blob);
+            asked.into_iter().filter(is_absent).map(|blob| blob.digest).collect()
         };
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
+        let looked = tokio::task::spawn_blocking(look).await;
+        looked.unwrap_or_else(|_| blobs.iter().map(|blob| blob.digest).collect())
     }
 
-    fn has_here(&self, origin: &Origin, digest: &Digest) -> bool {
+    fn has_here(&self, origin: &Origin, blob: Named) -> bool {
         let Origin { upstream, repository, .. } = origin;
-        let edges = &self.edges;
-        matches!(edges.store.size_bytes(digest), Ok(Some(_)))
-            && edges.links.find(&upstream.name, repository, digest).is_some()
+        let digest = blob.digest;
+        if self.edges.links.find(&upstream.name, repository, &digest).is_none() {
+            return false;
+        }
+        match self.edges.store.size_bytes(&digest) {
+            Ok(Some(size_bytes)) if size_bytes == blob.size_bytes => true,
+            // Either the manifest is wrong or the file.
+            Ok(Some(_)) => self.is_sound(origin, digest).unwrap_or(false),
+            _ => false,
+        }
+    }
+
+    /// Whether stored content still hashes to its digest; if not, it is thrown away.
+    fn is_sound(&self, origin: &Origin, digest: Digest) -> io::Result<bool> {
+        if self.memory.hashed.contains_key(&digest) {
+            return Ok(true);
+        }
+        let is_sound = self.edges.store.keep_if_sound(&digest)?;
+        if is_sound {
+            self.memory.hashed.insert(digest, ());
+        } else {
+            self.memory.held.invalidate(&(origin.circle().0, digest));
+            tracing::error!(%digest, "a stored blob is damaged: it was removed");
+        }
+        Ok(is_sound)
     }
 
     /// Asks the upstream whether it has a blob, unless it said so within a minute.
@@ -147,6 +185,10 @@ impl Pull {
         digest: Digest,
     ) -> Option<Gap> {
         let (at, holder) = origin.circle();
+        if self.memory.spoilt.contains_key(&(Arc::clone(&at), digest)) {
+            let words = "the upstream says that it has it, but gave other bytes or not all of them";
+            return Some(Gap { digest, why: Refusal::new(Reason::UpstreamInvalid, words) });
+        }
         if self.memory.upstream_has.contains_key(&(Arc::clone(&at), digest)) {
             return None;
         }
@@ -163,20 +205,13 @@ impl Pull {
     }
 }
 
-/// Whether a client that pulls may ask for this child. An attestation is no image, and a client
-/// that wants one takes its absence for an answer.
+/// Whether a client that pulls may ask for this child: any client may for one that is for a
+/// platform, whatever its annotations and its media type are (Docker's daemon goes by the platform
+/// alone). An attestation is for `unknown/unknown`, which nobody runs.
 fn is_followed(child: &Descriptor, scope: Scope) -> bool {
-    let is_attestation =
-        child.is_attestation || child.platform.as_ref().is_some_and(Platform::is_unknown);
-    child.media_type.manifest_kind().is_some() && (scope == Scope::All || !is_attestation)
-}
-
-/// Layers that no registry need have: their `urls` say where they are.
-///
-/// Source: OCI image-spec, layer.md, "Non-Distributable Layers"; Docker's foreign layers.
-fn is_foreign(layer: &Descriptor) -> bool {
-    let media_type = layer.media_type.as_str();
-    media_type.contains(".nondistributable.") || media_type.contains(".foreign.")
+    let is_for_nobody = child.platform.as_ref().is_some_and(Platform::is_unknown);
+    let is_manifest = child.media_type.manifest_kind().is_some() || child.platform.is_some();
+    is_manifest && (scope == Scope::All || !is_for_nobody)
 }
 
 fn too_large(digest: Digest) -> Gap {

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
 
 use super::Pull;
 use super::asking::Origin;
-use super::closure::{Closure, Gap, Scope};
+use super::closure::{Closure, Gap, Named, Scope};
 use super::filling::{Filling, Source};
 use super::refusal::{Reason, Refusal};
 use crate::blob::BlobError;
@@ -17,8 +18,8 @@ use crate::ledger::StoredManifest;
 use crate::oci::Digest;
 use crate::pin::{Pin, PinKey};
 
-/// How many tags are completed at once; others wait their turn.
-pub(super) const TAGS_AT_ONCE: usize = 4;
+/// How many tags of one upstream are completed at once; others wait their turn.
+const TAGS_AT_ONCE: usize = 4;
 
 /// How many blobs of one tag are fetched at once.
 const BLOBS_AT_ONCE: usize = 2;
@@ -33,12 +34,17 @@ impl Pull {
         }
         let (pull, origin, key, pin) = (Arc::clone(self), origin.clone(), key.clone(), pin.clone());
         tokio::spawn(async move {
-            let room = Arc::clone(&pull.memory.completions).acquire_owned().await;
+            let room = pull.room(&origin).acquire_owned().await;
             let begun = Instant::now();
             let gap = pull.complete(&origin, &pin).await;
             drop(room);
             pull.tell_completed(&key, &pin, gap.as_ref(), begun);
         });
+    }
+
+    fn room(&self, origin: &Origin) -> Arc<Semaphore> {
+        let room = || Arc::new(Semaphore::new(TAGS_AT_ONCE));
+        self.memory.completions.get_with_by_ref(&origin.upstream.name, room)
     }
 
     /// The first thing that could not be had; everything else is held all the same.
@@ -56,7 +62,7 @@ impl Pull {
         for manifest in manifests {
             gaps.extend(self.hold_manifest(origin, manifest).await.err());
         }
-        let holding = stream::iter(blobs).map(|digest| self.hold_blob(origin, digest));
+        let holding = stream::iter(blobs).map(|blob| self.hold_blob(origin, blob));
         let held: Vec<_> = holding.buffer_unordered(BLOBS_AT_ONCE).collect().await;
         gaps.extend(held.into_iter().filter_map(Result::err));
         gaps.into_iter().next()
@@ -69,9 +75,9 @@ impl Pull {
     ) -> Result<(), Gap> {
         let digest = manifest.content.digest;
         let store = Arc::clone(&self.edges.store);
-        // Memory may be all that still has it.
-        let put = move || match store.size_bytes(&digest) {
-            Ok(Some(_)) => Ok(()),
+        // Memory may be all that still has it, or has it right.
+        let put = move || match store.keep_if_sound(&digest) {
+            Ok(true) => Ok(()),
             _ => store.put(&digest, &manifest.bytes),
         };
         let stored = tokio::task::spawn_blocking(put).await;
@@ -79,8 +85,9 @@ impl Pull {
         self.hold_now(origin, digest).await
     }
 
-    async fn hold_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
-        if !self.absent(origin, &[digest]).await.is_empty() {
+    async fn hold_blob(self: &Arc<Self>, origin: &Origin, blob: Named) -> Result<(), Gap> {
+        let digest = blob.digest;
+        if !self.absent(origin, &[blob]).await.is_empty() {
             self.fetch_blob(origin, digest).await.map_err(|why| Gap { digest, why })?;
         }
         self.hold_now(origin, digest).await

@@ -120,3 +120,25 @@ async fn what_was_relayed_before_a_rule_turned_stricter_takes_no_pin_away() {
     let state = scene.pull.edges.ledger.state(&key()).await.unwrap().unwrap();
     assert_eq!(state.pin.as_ref().map(|pin| &pin.content), Some(&pinned));
 }
+
+#[test]
+fn a_host_with_a_network_of_addresses_is_one_client_to_the_tripwire() {
+    let stage = Stage::new(Reaction::Block);
+    let digest = Digest::sha256([7; 32]);
+    let refusal = Refusal { observed: Some(digest), ..Refusal::new(Reason::DigestChanged, "x") };
+    let asks_from = |client: &str| {
+        let request = stage.request();
+        let asker = Asker { client: client.parse().unwrap(), ..request.asker.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { stage.pull.trip(&ManifestRequest { asker, ..request }, digest) });
+        stage.pull.edges.metrics.bypasses.get()
+    };
+    stage.pull.arm("fd00:0:0:1::1".parse().unwrap(), &refusal.of(&key()));
+    assert_eq!(asks_from("fd00:0:0:2::1"), 0);
+    assert_eq!(asks_from("fd00:0:0:1:ffff::2"), 1);
+    let told = |network: u16| {
+        let client = one_client(IpAddr::from([0xfd00, 0, 0, network, 0, 0, 0, 1]));
+        stage.pull.memory.tripwire.has_told(client, digest, &key())
+    };
+    assert!(told(1) && !told(2), "another address of the network is nothing new for the ledger");
+}

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 
 use super::asking::Origin;
-use super::closure::{AT_ONCE, Gap, Scope};
+use super::closure::{AT_ONCE, Closure, Gap, Scope};
 use super::covered::PATIENCE;
 use super::refusal::{Reason, Refusal};
 use super::{ManifestRequest, Pull};
@@ -66,14 +66,24 @@ impl Pull {
             return Ok(());
         }
         let origin = request.origin();
-        let following = self.closure(&origin, manifest, Scope::Pulled);
-        let closure = match tokio::time::timeout(PATIENCE, following).await {
-            Ok(closure) => closure,
-            // What the upstream does not give in time is given to no client either.
-            Err(_) => self.closure(&origin, manifest, Scope::Here).await,
-        };
+        let closure = self.followed(&origin, manifest).await;
         let revoked = closure.named.iter().find(|digest| ledger.is_revoked(digest));
         revoked.map_or(Ok(()), |digest| Err(Refusal::revoked(*digest)))
+    }
+
+    /// All that is to be had of what a client may ask for. What the upstream did not give, or not in
+    /// time, no client gets either, and it is not asked for again within the minute.
+    async fn followed(self: &Arc<Self>, origin: &Origin, manifest: &StoredManifest) -> Closure {
+        let unread = &self.memory.unread;
+        let place = (origin.circle().0, manifest.content.digest);
+        if !unread.contains_key(&place) {
+            let following = self.closure(origin, manifest, Scope::Pulled);
+            match tokio::time::timeout(PATIENCE, following).await {
+                Ok(closure) if closure.gaps.is_empty() => return closure,
+                Ok(_) | Err(_) => unread.insert(place, ()),
+            }
+        }
+        self.closure(origin, manifest, Scope::Here).await
     }
 
     async fn find_gap(

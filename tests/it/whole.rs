@@ -1,6 +1,8 @@
 //! Hold is whole or it is not hold: a pin that something stands against is served only if all of it
 //! is to be had, and when a tag moves its pin's content is completed at once.
 
+mod tricks;
+
 use std::path::PathBuf;
 
 use crate::support::content::{Blob, Image, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
@@ -38,6 +40,11 @@ fn pull_blobs(immutag: &Immutag, image: &Image) {
 fn held(immutag: &Immutag, digest: &str) -> PathBuf {
     let hex = digest.trim_start_matches("sha256:");
     immutag.data_dir().join("held/sha256").join(&hex[..2]).join(hex)
+}
+
+/// How long a blob is that is held, in bytes.
+fn whole_here(immutag: &Immutag, blob: &Blob) -> Option<u64> {
+    std::fs::metadata(held(immutag, &blob.digest)).ok().map(|file| file.len())
 }
 
 fn wait_until_held(immutag: &Immutag, image: &Image) {

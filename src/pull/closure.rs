@@ -8,6 +8,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::Pull;
 use super::asking::Origin;
+use super::filling::Filling;
 use super::refusal::{Reason, Refusal};
 use crate::ledger::StoredManifest;
 use crate::oci::{Descriptor, Digest, Manifest, Platform};
@@ -195,7 +196,7 @@ impl Pull {
         let (pull, origin) = (Arc::clone(self), origin.clone());
         let place = (Arc::clone(&at), digest);
         let ask = || async move {
-            pull.head_blob(&origin, digest).await?;
+            pull.vouch(&origin, digest).await?;
             pull.memory.upstream_has.insert(place, ());
             Ok(())
         };
@@ -203,6 +204,27 @@ impl Pull {
         let early = || Refusal::new(Reason::Overloaded, "the look at the upstream ended early");
         found.unwrap_or_else(|| Err(early())).err().map(|why| Gap { digest, why })
     }
+
+    /// Asks the upstream whether it has a blob: by HEAD, else by beginning to fetch it.
+    pub(super) async fn vouch(
+        self: &Arc<Self>,
+        origin: &Origin,
+        digest: Digest,
+    ) -> Result<(), Refusal> {
+        match self.head_blob(origin, digest).await {
+            Err(refusal) if is_about_head(&refusal) => {
+                let filling = Filling { pull: Arc::clone(self), origin: origin.clone(), digest };
+                filling.source().await.map(drop)
+            }
+            answered => answered.map(drop),
+        }
+    }
+}
+
+/// Whether the upstream did not say that it has no such blob, but would not be asked so. Some have
+/// their blobs elsewhere, and redirect to addresses that were signed for GET alone.
+fn is_about_head(refusal: &Refusal) -> bool {
+    matches!(refusal.reason, Reason::UpstreamAuth | Reason::UpstreamInvalid)
 }
 
 /// Whether a client that pulls may ask for this child: any client may for one that is for a

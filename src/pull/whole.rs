@@ -109,7 +109,7 @@ impl Pull {
 
 /// Whether the upstream may give something else than the pin to a client that asks it: what was
 /// rejected, too, is still there.
-fn is_contested(state: &TagState) -> bool {
+pub(super) fn is_contested(state: &TagState) -> bool {
     state.conflict.is_some() || state.deleted_ms.is_some() || !state.rejected.is_empty()
 }
 

@@ -196,3 +196,34 @@ fn children_that_no_registry_has_are_not_asked_for_with_every_pull_once_somethin
         assert!(asked <= 1, "asked for {asked} times");
     }
 }
+
+#[test]
+fn an_upstream_whose_blobs_are_to_be_had_by_get_alone_has_them() {
+    // It redirects to a store elsewhere, to addresses that were signed for GET.
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    registry.fault("HEAD blobs/", Fault::Status(403));
+    let immutag = setup(&registry, "hold").tables(NO_CACHE).start();
+    assert_eq!(pull(&immutag).digest(), a.digest());
+    registry.push_image("app", "1.0.0", "b");
+    assert_eq!(pull(&immutag).digest(), a.digest());
+    pull_blobs(&immutag, &a);
+}
+
+#[test]
+fn a_completion_that_a_kill_cut_short_goes_on_at_the_next_start() {
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    let mut immutag = setup(&registry, "hold").start();
+    assert_eq!(pull(&immutag).digest(), a.digest());
+    let gate = crate::support::gate::Gate::closed();
+    registry.fault("GET blobs/", Fault::HoldBody(10, gate.clone()));
+    registry.push_image("app", "1.0.0", "b");
+    pull(&immutag);
+    gate.wait_for(2);
+    immutag.kill9();
+    gate.open();
+    immutag.restart();
+    // Nobody asks for the tag.
+    wait_until_held(&immutag, &a);
+}

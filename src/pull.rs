@@ -101,6 +101,7 @@ struct Memory {
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: filling::Fills,
+    looks: flights::Flights<(Arc<str>, Holder, Digest, closure::Scope), Arc<closure::Closure>>,
     heads: flights::Flights<(Arc<str>, Holder, Digest), Result<(), Refusal>>,
     /// Blobs of a repository that its upstream had within the minute.
     upstream_has: moka::sync::Cache<(Arc<str>, Digest), ()>,
@@ -281,6 +282,7 @@ impl Memory {
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
             fills: filling::Fills::default(),
+            looks: flights::Flights::default(),
             heads: flights::Flights::default(),
             upstream_has: remembering(100_000, minute),
             completed: remembering(100_000, 10 * minute),

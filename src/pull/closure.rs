@@ -27,13 +27,14 @@ const MANIFEST_BYTES: usize = 32 << 20;
 pub(super) const AT_ONCE: usize = 8;
 
 /// What of some content is not to be had, and why.
+#[derive(Clone)]
 pub(super) struct Gap {
     pub(super) digest: Digest,
     pub(super) why: Refusal,
 }
 
 /// How far a closure is followed.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Scope {
     /// All of it, attestations too; what is not here is fetched.
     All,
@@ -65,6 +66,22 @@ pub(super) struct Closure {
 }
 
 impl Pull {
+    /// The same for a request: those who ask for the same tag at once share one look, and one copy
+    /// of the manifests, which a hostile publisher can make heavy.
+    pub(super) async fn look_at_content(
+        self: &Arc<Self>,
+        origin: &Origin,
+        root: &StoredManifest,
+        scope: Scope,
+    ) -> Result<Arc<Closure>, Refusal> {
+        let (at, holder) = origin.circle();
+        let flight = (at, holder, root.content.digest, scope);
+        let (pull, origin, root) = (Arc::clone(self), origin.clone(), root.clone());
+        let look = || async move { Arc::new(pull.closure(&origin, &root, scope).await) };
+        let early = || Refusal::new(Reason::Overloaded, "the look at its content ended early");
+        self.memory.looks.join(flight, look).await.ok_or_else(early)
+    }
+
     /// Follows a manifest to all that it names.
     pub(super) async fn closure(
         self: &Arc<Self>,

@@ -29,7 +29,8 @@ impl Pull {
         };
         let Some(manifest) = manifest else { return false };
         let origin = request.origin();
-        let closure = self.closure(&origin, &manifest, Scope::Here).await;
+        let looked = self.look_at_content(&origin, &manifest, Scope::Here).await;
+        let Ok(closure) = looked else { return false };
         closure.gaps.is_empty() && self.absent(&origin, &closure.blobs).await.is_empty()
     }
 
@@ -66,24 +67,29 @@ impl Pull {
             return Ok(());
         }
         let origin = request.origin();
-        let closure = self.followed(&origin, manifest).await;
+        let closure = self.followed(&origin, manifest).await?;
         let revoked = closure.named.iter().find(|digest| ledger.is_revoked(digest));
         revoked.map_or(Ok(()), |digest| Err(Refusal::revoked(*digest)))
     }
 
     /// All that is to be had of what a client may ask for. What the upstream did not give, or not in
     /// time, no client gets either, and it is not asked for again within the minute.
-    async fn followed(self: &Arc<Self>, origin: &Origin, manifest: &StoredManifest) -> Closure {
+    async fn followed(
+        self: &Arc<Self>,
+        origin: &Origin,
+        manifest: &StoredManifest,
+    ) -> Result<Arc<Closure>, Refusal> {
         let unread = &self.memory.unread;
         let place = (origin.circle().0, manifest.content.digest);
         if !unread.contains_key(&place) {
-            let following = self.closure(origin, manifest, Scope::Pulled);
+            let following = self.look_at_content(origin, manifest, Scope::Pulled);
             match tokio::time::timeout(PATIENCE, following).await {
-                Ok(closure) if closure.gaps.is_empty() => return closure,
-                Ok(_) | Err(_) => unread.insert(place, ()),
+                Ok(Ok(closure)) if closure.gaps.is_empty() => return Ok(closure),
+                Ok(Err(refusal)) => return Err(refusal),
+                Ok(Ok(_)) | Err(_) => unread.insert(place, ()),
             }
         }
-        self.closure(origin, manifest, Scope::Here).await
+        self.look_at_content(origin, manifest, Scope::Here).await
     }
 
     async fn find_gap(
@@ -93,13 +99,16 @@ impl Pull {
         pin: &Pin,
         manifest: &StoredManifest,
     ) -> Option<Gap> {
-        let mut closure = self.closure(origin, manifest, Scope::Pulled).await;
+        let closure = match self.look_at_content(origin, manifest, Scope::Pulled).await {
+            Ok(closure) => closure,
+            Err(why) => return Some(Gap { digest: manifest.content.digest, why }),
+        };
         let absent = self.absent(origin, &closure.blobs).await;
         if !absent.is_empty() || !closure.gaps.is_empty() {
             self.complete_later(origin, key, pin);
         }
-        if let Some(gap) = closure.gaps.pop() {
-            return Some(gap);
+        if let Some(gap) = closure.gaps.last() {
+            return Some(gap.clone());
         }
         let asking = stream::iter(absent).map(|digest| self.find_upstream(origin, digest));
         let gaps = asking.buffer_unordered(AT_ONCE).filter_map(std::future::ready);

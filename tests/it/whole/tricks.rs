@@ -227,3 +227,44 @@ fn a_completion_that_a_kill_cut_short_goes_on_at_the_next_start() {
     // Nobody asks for the tag.
     wait_until_held(&immutag, &a);
 }
+
+#[test]
+fn many_who_ask_for_tags_of_heavy_manifests_are_answered_by_one_look_at_each() {
+    // Together they are more than memory keeps of manifests.
+    let registry = ScriptedRegistry::start();
+    let tags = ["1.0.0", "2.0.0", "3.0.0", "4.0.0"];
+    for name in tags {
+        let image = Image::new(name);
+        registry.put_image("app", &image);
+        let text = String::from_utf8(image.manifest.blob.bytes.to_vec()).expect("JSON");
+        let heavy = |number: usize| {
+            let padding = number.to_string().repeat(3_900_000);
+            let more = format!(r#"{{"annotations":{{"a":"{padding}"}},"#);
+            Manifest::new(OCI_MANIFEST, text.replacen('{', &more, 1))
+        };
+        let children: Vec<_> = (1..9).map(heavy).collect();
+        for child in &children {
+            registry.put_manifest("app", child);
+        }
+        let entries: Vec<_> = children.iter().map(|it| entry(it, OCI_MANIFEST, "")).collect();
+        let index = index(&entries);
+        registry.put_manifest("app", &index);
+        registry.retag("app", name, index.digest());
+    }
+    let immutag = setup(&registry, "hold").start();
+    for name in tags {
+        assert_eq!(immutag.manifest(REGISTRY, "app", name).status, 200);
+        registry.push_image("app", name, "b");
+        assert_eq!(immutag.manifest(REGISTRY, "app", name).status, 200);
+    }
+    immutag.wait_for_metric("immutag_completions_total", "\"complete\"", 4.0);
+    let before_kib = immutag.peak_kib();
+    std::thread::scope(|scope| {
+        for name in tags.repeat(12) {
+            let immutag = &immutag;
+            scope.spawn(move || assert_eq!(immutag.manifest(REGISTRY, "app", name).status, 200));
+        }
+    });
+    let grown_kib = immutag.peak_kib() - before_kib;
+    assert!(grown_kib < 500 << 10, "48 clients took {grown_kib} KiB");
+}

@@ -51,6 +51,7 @@ impl Pull {
             after = Some(last.clone());
             for (key, state) in &page {
                 self.resume_completion(key, state);
+                self.forget_canary(key, state).await;
             }
         }
     }

@@ -99,6 +99,10 @@ impl Pull {
             Ok(Ok(state)) => Ok((state, None)),
             Ok(Err(refusal)) => Ok((state, Some(refusal))),
             Err(_) => {
+                // Under hold it counts as a look that failed: nobody else waits for this one.
+                if rule.reaction == Reaction::Hold {
+                    asked.at_ms.store(self.now_ms(), Ordering::Relaxed);
+                }
                 let slow = "the upstream did not answer within 5 s";
                 Ok((state, Some(Refusal::new(Reason::UpstreamTimeout, slow))))
             }

@@ -65,12 +65,16 @@ impl Stage {
     }
 
     async fn pin(&self) -> Content {
+        self.pin_at(key()).await
+    }
+
+    async fn pin_at(&self, key: PinKey) -> Content {
         let bytes = fixtures::image_json();
         let computed = ComputedDigest::of(bytes.as_bytes(), None);
         let media_type = ManifestKind::OciManifest.into();
         let manifest = StoredManifest::new(&computed, media_type, bytes.into());
         let content = manifest.content.clone();
-        self.pull.edges.ledger.pin_if_absent(&key(), manifest, "rule 1").await.unwrap();
+        self.pull.edges.ledger.pin_if_absent(&key, manifest, "rule 1").await.unwrap();
         content
     }
 
@@ -141,4 +145,23 @@ fn a_host_with_a_network_of_addresses_is_one_client_to_the_tripwire() {
         stage.pull.memory.tripwire.has_told(client, digest, &key())
     };
     assert!(told(1) && !told(2), "another address of the network is nothing new for the ledger");
+}
+
+#[tokio::test]
+async fn a_canary_that_a_killed_process_left_is_forgotten_and_nothing_else_is() {
+    let stage = Stage::new(Reaction::Hold);
+    let registry = canary::REGISTRY.parse().unwrap();
+    let repository = "immutag-canary/0123456789abcdef".parse().unwrap();
+    let left = PinKey { registry, repository, ..key() };
+    stage.pin().await;
+    stage.pin_at(left.clone()).await;
+    let has_pin = async |key: &PinKey| {
+        stage.pull.edges.ledger.state(key).await.unwrap().unwrap().pin.is_some()
+    };
+    let placed = stage.pull.place_canary(1, "0123456789abcdef").unwrap();
+    Arc::clone(&stage.pull).resume_completions().await;
+    assert!(has_pin(&left).await, "it is in use");
+    drop(placed);
+    Arc::clone(&stage.pull).resume_completions().await;
+    assert!(!has_pin(&left).await && has_pin(&key()).await);
 }

@@ -1,10 +1,14 @@
 //! Publishers who prepare a pin that looks whole and is not, upstreams that say they have what they
 //! do not give, and files that lost their end: a contested tag stays closed, or becomes whole.
 
+use std::time::Duration;
+
 use super::{NO_CACHE, REGISTRY, assert_closed, blob, held, pull, pull_blobs, setup};
 use super::{wait_until_held, whole_here};
 use crate::support::content::{Blob, Image, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::support::fault::Fault;
+use crate::support::http::Answer;
+use crate::support::in_process::InProcess;
 use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::Setup;
 use crate::support::wait::eventually;
@@ -267,4 +271,22 @@ fn many_who_ask_for_tags_of_heavy_manifests_are_answered_by_one_look_at_each() {
     });
     let grown_kib = immutag.peak_kib() - before_kib;
     assert!(grown_kib < 500 << 10, "48 clients took {grown_kib} KiB");
+}
+
+#[test]
+fn one_client_waits_for_a_silent_upstream_and_the_others_have_the_held_tag_at_once() {
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    let setup = Setup::new().upstream(REGISTRY, &registry.url()).every_tag("hold", "1m");
+    let immutag = InProcess::start(setup);
+    let pull = || immutag.direct_manifest(REGISTRY, "app", "1.0.0");
+    assert_eq!(pull().digest(), a.digest());
+    let gate = crate::support::gate::Gate::closed();
+    registry.fault("* manifests/1.0.0", Fault::Hold(gate.clone()));
+    immutag.clock.advance(Duration::from_secs(61));
+    let waited = |answer: &Answer| answer.field("warning").map(|it| it.contains("within 5 s"));
+    let (first, second) = (pull(), pull());
+    assert_eq!((first.digest(), second.digest()), (a.digest(), a.digest()));
+    assert_eq!((waited(&first), waited(&second)), (Some(true), None));
+    gate.open();
 }

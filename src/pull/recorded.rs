@@ -146,11 +146,14 @@ impl Pull {
     }
 }
 
-/// Whether the upstream failed, rather than refused.
+/// Whether the upstream failed, or was not asked, rather than refused.
 fn is_trouble(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::UpstreamRateLimited | Reason::UpstreamTimeout | Reason::UpstreamUnavailable
+        Reason::Overloaded
+            | Reason::UpstreamRateLimited
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnavailable
     )
 }
 

@@ -68,7 +68,10 @@ impl Pull {
         }
         let origin = request.origin();
         let closure = self.followed(&origin, manifest).await?;
-        let revoked = closure.named.iter().find(|digest| ledger.is_revoked(digest));
+        // An index may name a child by another algorithm than a person denied it by.
+        let computed = closure.manifests.iter().map(|manifest| &manifest.content.digest);
+        let mut all = closure.named.iter().chain(computed);
+        let revoked = all.find(|digest| ledger.is_revoked(digest));
         revoked.map_or(Ok(()), |digest| Err(Refusal::revoked(*digest)))
     }
 

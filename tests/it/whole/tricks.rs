@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use sha2::{Digest as _, Sha512};
+
 use super::{NO_CACHE, REGISTRY, assert_closed, blob, held, pull, pull_blobs, setup};
 use super::{wait_until_held, whole_here};
 use crate::support::content::{Blob, Image, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::support::fault::Fault;
-use crate::support::http::Answer;
+use crate::support::http::{Answer, Call};
 use crate::support::in_process::InProcess;
 use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::Setup;
@@ -289,4 +291,55 @@ fn one_client_waits_for_a_silent_upstream_and_the_others_have_the_held_tag_at_on
     assert_eq!((first.digest(), second.digest()), (a.digest(), a.digest()));
     assert_eq!((waited(&first), waited(&second)), (Some(true), None));
     gate.open();
+}
+
+#[test]
+fn a_revoked_child_closes_an_index_that_names_it_by_another_algorithm() {
+    let registry = ScriptedRegistry::start();
+    let image = Image::new("a");
+    registry.put_image("app", &image);
+    let raw = Sha512::digest(&image.manifest.blob.bytes).into();
+    let other = immutag::oci::Digest::sha512(raw).to_string();
+    let mut manifest = image.manifest.clone();
+    manifest.blob.digest.clone_from(&other);
+    registry.put_manifest("app", &manifest);
+    let child = entry(&image.manifest, OCI_MANIFEST, "").replace(image.digest(), &other);
+    tag(&registry, &index(&[child]));
+    let immutag = setup(&registry, "hold").start();
+    assert_eq!(pull(&immutag).status, 200);
+    immutag.cli(&["ledger", "revoke", image.digest(), "--reason", "a miner"]).ok();
+    let url = immutag.mirror(&format!("app/manifests/1.0.0?ns={REGISTRY}"));
+    let head = Call::new("HEAD", &url).send();
+    assert_eq!(head.status, 300, "{}", head.reason);
+    assert!(head.reason.contains("DIGEST_REVOKED"), "{}", head.reason);
+}
+
+#[test]
+fn a_first_sight_for_which_immutag_itself_has_no_room_is_refused_in_the_blocks_form() {
+    /// How many answers of one upstream are under way at once.
+    const ROOM: usize = 64;
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    let blobs: Vec<_> = (0..ROOM).map(|it| Blob::new(format!("blob {it:20}"))).collect();
+    for blob in &blobs {
+        registry.put_blob("app", &blob.digest, blob.bytes.clone());
+    }
+    let immutag = Setup::new()
+        .upstream_with(REGISTRY, &registry.url(), "header-timeout = \"1s\"\n")
+        .every_tag("hold", "0s")
+        .start();
+    let gate = crate::support::gate::Gate::closed();
+    registry.fault("GET blobs/", Fault::HoldBody(10, gate.clone()));
+    std::thread::scope(|scope| {
+        for part in &blobs {
+            scope.spawn(|| assert_eq!(blob(&immutag, &part.digest).body, part.bytes));
+        }
+        gate.wait_for(ROOM);
+        let url = immutag.mirror(&format!("app/manifests/1.0.0?ns={REGISTRY}"));
+        let head = Call::new("HEAD", &url).send();
+        gate.open();
+        assert_eq!(head.status, 300, "{}", head.reason);
+        assert!(head.reason.contains("OVERLOADED"), "{}", head.reason);
+    });
+    assert_eq!(pull(&immutag).digest(), a.digest());
 }

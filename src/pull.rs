@@ -240,8 +240,8 @@ impl Pull {
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
-            Way::Exempt => self.relay(request, None).await,
-            Way::Recorded => self.recorded(request, key).await,
+            Way::Exempt => self.uncovered(request, None).await,
+            Way::Recorded => self.uncovered(request, Some(key)).await,
         };
         if let Ok(ManifestReply { digest: Some(digest), .. }) = &reply {
             self.give(client, *digest);

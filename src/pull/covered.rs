@@ -59,7 +59,7 @@ impl Pull {
         let manifest = manifest.map_err(|refusal| refusal.of(&key))?;
         let shown = self.represent(&request, &key, manifest).await;
         let (manifest, digest) = shown.map_err(|refusal| refusal.of(&key))?;
-        let revoked = self.check_revoked(&request, &manifest).await;
+        let revoked = self.check_revoked(&request.origin(), &manifest).await;
         revoked.map_err(|refusal| refusal.of(&key))?;
         let whole = self.check_whole(&request, &key, &state, &manifest).await;
         whole.map_err(|refusal| refusal.of(&key))?;

@@ -12,9 +12,9 @@ use super::asking::Origin;
 use super::closure::{AT_ONCE, Closure, Gap, Scope};
 use super::covered::PATIENCE;
 use super::refusal::{Reason, Refusal};
-use super::{ManifestRequest, Pull};
+use super::{ManifestReply, ManifestRequest, Pull};
 use crate::ledger::StoredManifest;
-use crate::pin::{Pin, PinKey, TagState};
+use crate::pin::{Content, Pin, PinKey, TagState};
 
 impl Pull {
     /// Whether all of a pin is here, so that no upstream can take anything away from it.
@@ -59,20 +59,46 @@ impl Pull {
     /// layer only goes to the next source for it.
     pub(super) async fn check_revoked(
         self: &Arc<Self>,
-        request: &ManifestRequest,
+        origin: &Origin,
         manifest: &StoredManifest,
     ) -> Result<(), Refusal> {
         let ledger = &self.edges.ledger;
         if !ledger.has_revoked() {
             return Ok(());
         }
-        let origin = request.origin();
-        let closure = self.followed(&origin, manifest).await?;
+        let closure = self.followed(origin, manifest).await?;
         // An index may name a child by another algorithm than a person denied it by.
         let computed = closure.manifests.iter().map(|manifest| &manifest.content.digest);
         let mut all = closure.named.iter().chain(computed);
         let revoked = all.find(|digest| ledger.is_revoked(digest));
         revoked.map_or(Ok(()), |digest| Err(Refusal::revoked(*digest)))
+    }
+
+    /// The same for a reply that is the upstream's, and may be a claim as yet.
+    pub(super) async fn check_reply(
+        self: &Arc<Self>,
+        origin: &Origin,
+        reply: &ManifestReply,
+    ) -> Result<(), Refusal> {
+        let Some(digest) = reply.digest.filter(|_| self.edges.ledger.has_revoked()) else {
+            return Ok(());
+        };
+        let manifest = match (&reply.bytes, &reply.media_type) {
+            (Some(bytes), Some(media_type)) => {
+                let (media_type, size_bytes) = (media_type.clone(), bytes.len() as u64);
+                let content = Content { digest, media_type, size_bytes };
+                StoredManifest { content, bytes: bytes.clone() }
+            }
+            _ => {
+                let fetching = self.stored_or_fetched(origin, digest);
+                // What is not to be had in time is not to be had for the client either.
+                let Ok(Ok(manifest)) = tokio::time::timeout(PATIENCE, fetching).await else {
+                    return Ok(());
+                };
+                manifest
+            }
+        };
+        self.check_revoked(origin, &manifest).await
     }
 
     /// All that is to be had of what a client may ask for. What the upstream did not give, or not in

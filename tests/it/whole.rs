@@ -230,9 +230,15 @@ fn what_is_too_large_to_vouch_for_is_not_served_once_it_is_contested() {
 
 #[test]
 fn a_revoked_layer_closes_every_tag_that_needs_it() {
+    for reaction in ["record", "hold"] {
+        a_revoked_layer_closes_a_tag_under(reaction);
+    }
+}
+
+fn a_revoked_layer_closes_a_tag_under(reaction: &str) {
     let registry = ScriptedRegistry::start();
     let index: Index = registry.push_index("app", "1.0.0", "a", &["amd64", "arm64"]);
-    let immutag = setup(&registry, "hold").start();
+    let immutag = setup(&registry, reaction).start();
     assert_eq!(pull(&immutag).digest(), index.digest());
     let layer = &index.images[1].layers[0].digest;
     immutag.cli(&["ledger", "revoke", layer, "--reason", "a miner"]).ok();

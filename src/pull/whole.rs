@@ -83,22 +83,18 @@ impl Pull {
         let Some(digest) = reply.digest.filter(|_| self.edges.ledger.has_revoked()) else {
             return Ok(());
         };
-        let manifest = match (&reply.bytes, &reply.media_type) {
-            (Some(bytes), Some(media_type)) => {
-                let (media_type, size_bytes) = (media_type.clone(), bytes.len() as u64);
-                let content = Content { digest, media_type, size_bytes };
-                StoredManifest { content, bytes: bytes.clone() }
-            }
-            _ => {
-                let fetching = self.stored_or_fetched(origin, digest);
-                // What is not to be had in time is not to be had for the client either.
-                let Ok(Ok(manifest)) = tokio::time::timeout(PATIENCE, fetching).await else {
-                    return Ok(());
-                };
-                manifest
-            }
-        };
-        self.check_revoked(origin, &manifest).await
+        if let (Some(bytes), Some(media_type)) = (&reply.bytes, &reply.media_type) {
+            let (media_type, size_bytes) = (media_type.clone(), bytes.len() as u64);
+            let content = Content { digest, media_type, size_bytes };
+            let manifest = StoredManifest { content, bytes: bytes.clone() };
+            return self.check_revoked(origin, &manifest).await;
+        }
+        let fetching = self.stored_or_fetched(origin, digest);
+        match tokio::time::timeout(PATIENCE, fetching).await {
+            Ok(Ok(manifest)) => self.check_revoked(origin, &manifest).await,
+            // What is not to be had in time is not to be had for the client either.
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
     }
 
     /// All that is to be had of what a client may ask for. What the upstream did not give, or not in

@@ -1,6 +1,7 @@
 //! Hold is whole or it is not hold: a pin that something stands against is served only if all of it
 //! is to be had, and when a tag moves its pin's content is completed at once.
 
+mod load;
 mod tricks;
 
 use std::path::PathBuf;

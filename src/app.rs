@@ -122,6 +122,7 @@ impl App {
         let doers = Doers { ledger: Arc::clone(&ledger) as _, pull: Arc::clone(&pull) };
         let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
+        wiring.resume();
         // The scan only makes the quota known: nobody waits for it.
         wiring.running.spawn_blocking(move || scan(&store));
         let addresses = Addresses { listeners, admin };
@@ -222,6 +223,16 @@ struct Wiring {
 }
 
 impl Wiring {
+    fn resume(&mut self) {
+        let (pull, mut stopped) = (Arc::clone(&self.pull), self.stopped.clone());
+        self.running.spawn(async move {
+            tokio::select! {
+                () = pull.resume_completions() => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+
     async fn listen(
         &mut self,
         configured: &[ListenerConfig],

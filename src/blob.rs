@@ -51,6 +51,10 @@ pub trait BlobStore: Send + Sync {
     /// Begins to store content.
     fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<fs::Staged, BlobError>;
 
+    /// Hashes stored content again, and removes it if it is not what its digest says, wherever it
+    /// lies; whether it is. It waits for the disk.
+    fn keep_if_sound(&self, digest: &Digest) -> io::Result<bool>;
+
     /// Keeps content for as long as a pin needs it, whatever becomes of the cache.
     fn hold(&self, digest: &Digest) -> io::Result<()>;
 

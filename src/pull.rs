@@ -35,6 +35,7 @@ pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
+pub use tripwire::one_client;
 
 use crate::blob::BlobStore;
 use crate::blob::links::Links;
@@ -42,7 +43,7 @@ use crate::clock::Clock;
 use crate::config::ListenerKind;
 use crate::ledger::{LedgerStore, StoredManifest};
 use crate::metrics::Metrics;
-use crate::oci::{Accept, Digest, ManifestReference, Repository};
+use crate::oci::{Accept, Digest, ManifestReference, Registry, Repository};
 use crate::pin::PinKey;
 use crate::policy::{Decision, Policy};
 use crate::upstream::{ClientCredential, CredentialKey, Upstream, Upstreams};
@@ -100,12 +101,20 @@ struct Memory {
     sights: flights::Flights<(PinKey, Holder), Result<Arc<crate::pin::TagState>, Refusal>>,
     manifest_fetches: flights::Flights<(Arc<str>, Holder, Digest), Result<StoredManifest, Refusal>>,
     fills: filling::Fills,
+    looks: flights::Flights<(Arc<str>, Holder, Digest, closure::Scope), Arc<closure::Closure>>,
     heads: flights::Flights<(Arc<str>, Holder, Digest), Result<(), Refusal>>,
     /// Blobs of a repository that its upstream had within the minute.
     upstream_has: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Blobs of a repository that its upstream said it had, and gave otherwise, cut or not at all.
+    spoilt: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Manifests of a repository that lead to some that were not to be had within the minute.
+    unread: moka::sync::Cache<(Arc<str>, Digest), ()>,
+    /// Stored content that was hashed because a manifest claims another length.
+    hashed: moka::sync::Cache<Digest, ()>,
     /// Pins whose content was completed, or tried to be, within ten minutes.
     completed: moka::sync::Cache<(PinKey, u64), ()>,
-    completions: Arc<tokio::sync::Semaphore>,
+    /// Room for completions, for each upstream: none keeps another's tags waiting.
+    completions: moka::sync::Cache<Registry, Arc<tokio::sync::Semaphore>>,
     tripwire: tripwire::Tripwire,
     started: Duration,
 }
@@ -223,16 +232,21 @@ impl Pull {
             repository: request.repository.clone(),
             tag,
         };
-        match self.decide(&key) {
+        let client = request.asker.client;
+        let reply = match self.decide(&key) {
             Way::Covered(rule) => {
                 // A connection that breaks off sends a client to the real registry.
                 let covered = self.covered(request, key.clone(), rule);
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
-            Way::Exempt => self.relay(request, None).await,
-            Way::Recorded => self.recorded(request, key).await,
+            Way::Exempt => self.uncovered(request, None).await,
+            Way::Recorded => self.uncovered(request, Some(key)).await,
+        };
+        if let Ok(ManifestReply { digest: Some(digest), .. }) = &reply {
+            self.give(client, *digest);
         }
+        reply
     }
 
     fn decide(&self, key: &PinKey) -> Way {
@@ -268,10 +282,14 @@ impl Memory {
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
             fills: filling::Fills::default(),
+            looks: flights::Flights::default(),
             heads: flights::Flights::default(),
             upstream_has: remembering(100_000, minute),
             completed: remembering(100_000, 10 * minute),
-            completions: Arc::new(tokio::sync::Semaphore::new(complete::TAGS_AT_ONCE)),
+            spoilt: remembering(100_000, 10 * minute),
+            unread: remembering(100_000, minute),
+            hashed: remembering(100_000, Duration::from_hours(1)),
+            completions: moka::sync::Cache::new(10_000),
             tripwire: tripwire::Tripwire::default(),
             started,
         }
@@ -296,7 +314,7 @@ fn crashed(key: &PinKey) -> Refusal {
 type Holder = Option<CredentialKey>;
 
 /// A repository of an upstream, as memory knows it.
-fn place(registry: &crate::oci::Registry, repository: &Repository) -> Arc<str> {
+fn place(registry: &Registry, repository: &Repository) -> Arc<str> {
     format!("{registry}/{repository}").into()
 }
 

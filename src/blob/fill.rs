@@ -143,6 +143,13 @@ pub enum FillError<E> {
     Store(#[source] BlobError),
 }
 
+impl<E> FillError<E> {
+    /// Whether the body was at fault, not the store.
+    pub const fn is_theirs(&self) -> bool {
+        matches!(self, Self::Body(_) | Self::Cut | Self::Store(BlobError::Mismatch { .. }))
+    }
+}
+
 /// One reader of a fill.
 pub struct FillReader {
     fill: Fill,

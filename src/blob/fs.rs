@@ -4,7 +4,7 @@
 //! to what pins need. Staged files lie in `cache/staged/` and are removed at start.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -143,6 +143,19 @@ impl BlobStore for FsStore {
         })
     }
 
+    fn keep_if_sound(&self, digest: &Digest) -> io::Result<bool> {
+        let mut is_sound = false;
+        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
+            match File::open(&path) {
+                Ok(file) if hashes_to(&file, digest)? => is_sound = true,
+                Ok(_) => fs::remove_file(&path)?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(is_sound)
+    }
+
     fn hold(&self, digest: &Digest) -> io::Result<()> {
         let held = place(&self.shared.held, digest);
         if held.exists() {
@@ -153,6 +166,17 @@ impl BlobStore for FsStore {
         match fs::hard_link(self.shared.cached(digest), &held) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
             _ => File::open(parent)?.sync_all(),
+        }
+    }
+}
+
+fn hashes_to(mut file: &File, digest: &Digest) -> io::Result<bool> {
+    let mut hasher = Hasher::for_claim(Some(digest));
+    let mut piece = vec![0; 256 << 10];
+    loop {
+        match file.read(&mut piece)? {
+            0 => return Ok(hasher.finish().supports(digest)),
+            length => hasher.update(&piece[..length]),
         }
     }
 }

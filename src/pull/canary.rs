@@ -11,8 +11,9 @@ use thiserror::Error;
 
 use super::Pull;
 use crate::config::UpstreamConfig;
+use crate::event::{Draft, EventKind};
 use crate::oci::{Registry, Repository, Tag};
-use crate::pin::PinKey;
+use crate::pin::{PinKey, TagState};
 use crate::policy::matcher::{Matcher, TagMatcher};
 use crate::policy::{Decision, Policy, Reaction, Rule};
 use crate::upstream::{Upstream, Upstreams};
@@ -75,6 +76,22 @@ impl Pull {
         let canary = self.canary.load();
         let canary = canary.as_ref()?;
         (canary.repository.as_str() == repository).then(|| Arc::clone(&canary.upstream))
+    }
+
+    /// Lets the ledger forget a canary that a killed process left: its conflict would stand open.
+    pub(super) async fn forget_canary(&self, key: &PinKey, state: &TagState) {
+        let is_left = key.registry.as_str() == REGISTRY && state.pin.is_some();
+        if !is_left || self.canary_upstream(key.repository.as_str()).is_some() {
+            return;
+        }
+        let draft = Draft {
+            who: "immutag".to_owned(),
+            why: "the doctor's canary is gone".to_owned(),
+            ..Draft::new(EventKind::Forgotten, Some(key.clone()))
+        };
+        if let Err(error) = self.edges.ledger.append(draft, state.sequence, None).await {
+            tracing::warn!(%key, %error, "the canary stays in the ledger");
+        }
     }
 
     /// The canary's rule, if the tag is the canary's.

@@ -6,24 +6,68 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
+use tokio::sync::Semaphore;
 
-use super::Pull;
 use super::asking::Origin;
-use super::closure::{Closure, Gap, Scope};
+use super::closure::{Closure, Gap, Named, Scope};
 use super::filling::{Filling, Source};
 use super::refusal::{Reason, Refusal};
+use super::whole::is_contested;
+use super::{Pull, Way};
 use crate::blob::BlobError;
-use crate::ledger::StoredManifest;
+use crate::config::Credentials;
+use crate::ledger::{LedgerError, RETRY_AFTER, StoredManifest};
 use crate::oci::Digest;
-use crate::pin::{Pin, PinKey};
+use crate::pin::{Pin, PinKey, TagState};
 
-/// How many tags are completed at once; others wait their turn.
-pub(super) const TAGS_AT_ONCE: usize = 4;
+/// How many tags of one upstream are completed at once; others wait their turn.
+const TAGS_AT_ONCE: usize = 4;
+
+/// How many tags are read from the ledger at once.
+const PAGE: usize = 200;
 
 /// How many blobs of one tag are fetched at once.
 const BLOBS_AT_ONCE: usize = 2;
 
 impl Pull {
+    /// Goes on with the completions that the last process may have left undone: something stood
+    /// against these pins, and nobody may ask for them before the upstream has their content no
+    /// more.
+    pub async fn resume_completions(self: Arc<Self>) {
+        let mut after: Option<PinKey> = None;
+        loop {
+            let page = match self.edges.ledger.list(after.as_ref(), PAGE).await {
+                Ok(page) => page,
+                Err(LedgerError::Rebuilding) => {
+                    tokio::time::sleep(RETRY_AFTER).await;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "no completion is resumed: the ledger gives no list");
+                    return;
+                }
+            };
+            let Some((last, _)) = page.last() else { return };
+            after = Some(last.clone());
+            for (key, state) in &page {
+                self.resume_completion(key, state);
+                self.forget_canary(key, state).await;
+            }
+        }
+    }
+
+    fn resume_completion(self: &Arc<Self>, key: &PinKey, state: &TagState) {
+        let Some(pin) = state.pin.as_ref().filter(|_| is_contested(state)) else { return };
+        let settings = self.settings.load();
+        let Some(upstream) = settings.upstreams.locate(&key.registry) else { return };
+        // With nobody's credentials an upstream that takes the clients' own may say anything.
+        let is_askable = !settings.offline && upstream.config.credentials != Credentials::Client;
+        if is_askable && matches!(self.decide(key), Way::Covered(_)) {
+            let repository = key.repository.clone();
+            self.complete_later(&Origin { upstream, repository, credential: None }, key, pin);
+        }
+    }
+
     /// Fetches and holds whatever of a pin is not held yet, off the path; at most once in ten
     /// minutes for the same pin.
     pub(super) fn complete_later(self: &Arc<Self>, origin: &Origin, key: &PinKey, pin: &Pin) {
@@ -33,12 +77,17 @@ impl Pull {
         }
         let (pull, origin, key, pin) = (Arc::clone(self), origin.clone(), key.clone(), pin.clone());
         tokio::spawn(async move {
-            let room = Arc::clone(&pull.memory.completions).acquire_owned().await;
+            let room = pull.room(&origin).acquire_owned().await;
             let begun = Instant::now();
             let gap = pull.complete(&origin, &pin).await;
             drop(room);
             pull.tell_completed(&key, &pin, gap.as_ref(), begun);
         });
+    }
+
+    fn room(&self, origin: &Origin) -> Arc<Semaphore> {
+        let room = || Arc::new(Semaphore::new(TAGS_AT_ONCE));
+        self.memory.completions.get_with_by_ref(&origin.upstream.name, room)
     }
 
     /// The first thing that could not be had; everything else is held all the same.
@@ -56,7 +105,7 @@ impl Pull {
         for manifest in manifests {
             gaps.extend(self.hold_manifest(origin, manifest).await.err());
         }
-        let holding = stream::iter(blobs).map(|digest| self.hold_blob(origin, digest));
+        let holding = stream::iter(blobs).map(|blob| self.hold_blob(origin, blob));
         let held: Vec<_> = holding.buffer_unordered(BLOBS_AT_ONCE).collect().await;
         gaps.extend(held.into_iter().filter_map(Result::err));
         gaps.into_iter().next()
@@ -69,9 +118,9 @@ impl Pull {
     ) -> Result<(), Gap> {
         let digest = manifest.content.digest;
         let store = Arc::clone(&self.edges.store);
-        // Memory may be all that still has it.
-        let put = move || match store.size_bytes(&digest) {
-            Ok(Some(_)) => Ok(()),
+        // Memory may be all that still has it, or has it right.
+        let put = move || match store.keep_if_sound(&digest) {
+            Ok(true) => Ok(()),
             _ => store.put(&digest, &manifest.bytes),
         };
         let stored = tokio::task::spawn_blocking(put).await;
@@ -79,8 +128,9 @@ impl Pull {
         self.hold_now(origin, digest).await
     }
 
-    async fn hold_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
-        if !self.absent(origin, &[digest]).await.is_empty() {
+    async fn hold_blob(self: &Arc<Self>, origin: &Origin, blob: Named) -> Result<(), Gap> {
+        let digest = blob.digest;
+        if !self.absent(origin, &[blob]).await.is_empty() {
             self.fetch_blob(origin, digest).await.map_err(|why| Gap { digest, why })?;
         }
         self.hold_now(origin, digest).await
@@ -89,7 +139,7 @@ impl Pull {
     async fn fetch_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Refusal> {
         if self.open_stored(digest).await.is_some() {
             // The bytes are here, by another repository.
-            return self.head_blob(origin, digest).await.map(drop);
+            return self.vouch(origin, digest).await;
         }
         let filling = Filling { pull: Arc::clone(self), origin: origin.clone(), digest };
         let words = match filling.source().await? {

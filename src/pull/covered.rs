@@ -59,7 +59,7 @@ impl Pull {
         let manifest = manifest.map_err(|refusal| refusal.of(&key))?;
         let shown = self.represent(&request, &key, manifest).await;
         let (manifest, digest) = shown.map_err(|refusal| refusal.of(&key))?;
-        let revoked = self.check_revoked(&request, &manifest).await;
+        let revoked = self.check_revoked(&request.origin(), &manifest).await;
         revoked.map_err(|refusal| refusal.of(&key))?;
         let whole = self.check_whole(&request, &key, &state, &manifest).await;
         whole.map_err(|refusal| refusal.of(&key))?;
@@ -99,6 +99,10 @@ impl Pull {
             Ok(Ok(state)) => Ok((state, None)),
             Ok(Err(refusal)) => Ok((state, Some(refusal))),
             Err(_) => {
+                // Under hold it counts as a look that failed: nobody else waits for this one.
+                if rule.reaction == Reaction::Hold {
+                    asked.at_ms.store(self.now_ms(), Ordering::Relaxed);
+                }
                 let slow = "the upstream did not answer within 5 s";
                 Ok((state, Some(Refusal::new(Reason::UpstreamTimeout, slow))))
             }

@@ -151,12 +151,15 @@ impl Filling {
         let begun = Instant::now();
         let result = filler.run(body).await;
         self.take_off(&fill);
-        let Self { pull, origin: Origin { upstream, repository, .. }, digest } = self;
+        let Self { pull, origin, digest } = self;
+        let place = (origin.circle().0, digest);
+        let Origin { upstream, repository, .. } = origin;
         let outcome = if result.is_ok() { "complete" } else { "failed" };
         pull.edges.metrics.fills.with_label_values(&[outcome]).inc();
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
             Ok(()) => {
+                pull.memory.spoilt.invalidate(&place);
                 tracing::info!(upstream = %upstream.name, %repository, %digest, duration_ms,
                     "a blob was fetched");
                 if pull.is_wanted(&upstream.name, &repository, digest) {
@@ -164,6 +167,9 @@ impl Filling {
                 }
             }
             Err(error) => {
+                if error.is_theirs() {
+                    pull.memory.spoilt.insert(place, ());
+                }
                 let why = error_chain(&error);
                 tracing::warn!(upstream = %upstream.name, %repository, %digest, duration_ms, why,
                     "a blob was not stored");

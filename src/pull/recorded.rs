@@ -14,8 +14,24 @@ use crate::pin::{Content, PinKey};
 use crate::policy::judge::is_within;
 
 impl Pull {
+    /// Answers for a tag that is not covered: as the upstream does, but for what a person denied
+    /// everywhere. `key` is the tag to observe, `None` for what is exempt.
+    pub(super) async fn uncovered(
+        self: &Arc<Self>,
+        request: ManifestRequest,
+        key: Option<PinKey>,
+    ) -> Result<ManifestReply, Refusal> {
+        let origin = request.origin();
+        let reply = match key {
+            Some(key) => self.recorded(request, key).await?,
+            None => self.relay(request, None).await?,
+        };
+        self.check_reply(&origin, &reply).await?;
+        Ok(reply)
+    }
+
     /// Answers for a recorded tag; while the upstream fails, with the last verified answer.
-    pub(super) async fn recorded(
+    async fn recorded(
         self: &Arc<Self>,
         request: ManifestRequest,
         key: PinKey,
@@ -42,7 +58,7 @@ impl Pull {
     }
 
     /// Forwards the request as it came; `key` is the tag to observe, `None` for what is exempt.
-    pub(super) async fn relay(
+    async fn relay(
         self: &Arc<Self>,
         request: ManifestRequest,
         key: Option<&PinKey>,
@@ -146,11 +162,14 @@ impl Pull {
     }
 }
 
-/// Whether the upstream failed, rather than refused.
+/// Whether the upstream failed, or was not asked, rather than refused.
 fn is_trouble(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::UpstreamRateLimited | Reason::UpstreamTimeout | Reason::UpstreamUnavailable
+        Reason::Overloaded
+            | Reason::UpstreamRateLimited
+            | Reason::UpstreamTimeout
+            | Reason::UpstreamUnavailable
     )
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::ledger::{LedgerError, RETRY_AFTER};
 use crate::oci::{Digest, ManifestError};
 use crate::pin::PinKey;
-use crate::upstream::UpstreamError;
+use crate::upstream::{Unavailability, UpstreamError};
 
 /// Why a request is refused. The name is what metrics, logs and bodies say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -231,6 +231,10 @@ impl From<UpstreamError> for Refusal {
             UpstreamError::RedirectNotAllowed => Reason::RedirectNotAllowed,
             UpstreamError::Timeout => Reason::UpstreamTimeout,
             UpstreamError::TooLarge { .. } => Reason::UpstreamTooLarge,
+            // Our own bound, reached by our own clients.
+            UpstreamError::Unavailable { why: Unavailability::Overloaded, .. } => {
+                Reason::Overloaded
+            }
             UpstreamError::Tls(_) | UpstreamError::Unavailable { .. } => {
                 Reason::UpstreamUnavailable
             }

@@ -65,12 +65,16 @@ impl Stage {
     }
 
     async fn pin(&self) -> Content {
+        self.pin_at(key()).await
+    }
+
+    async fn pin_at(&self, key: PinKey) -> Content {
         let bytes = fixtures::image_json();
         let computed = ComputedDigest::of(bytes.as_bytes(), None);
         let media_type = ManifestKind::OciManifest.into();
         let manifest = StoredManifest::new(&computed, media_type, bytes.into());
         let content = manifest.content.clone();
-        self.pull.edges.ledger.pin_if_absent(&key(), manifest, "rule 1").await.unwrap();
+        self.pull.edges.ledger.pin_if_absent(&key, manifest, "rule 1").await.unwrap();
         content
     }
 
@@ -119,4 +123,45 @@ async fn what_was_relayed_before_a_rule_turned_stricter_takes_no_pin_away() {
     scene.pull.write_observed(&key(), other).await;
     let state = scene.pull.edges.ledger.state(&key()).await.unwrap().unwrap();
     assert_eq!(state.pin.as_ref().map(|pin| &pin.content), Some(&pinned));
+}
+
+#[test]
+fn a_host_with_a_network_of_addresses_is_one_client_to_the_tripwire() {
+    let stage = Stage::new(Reaction::Block);
+    let digest = Digest::sha256([7; 32]);
+    let refusal = Refusal { observed: Some(digest), ..Refusal::new(Reason::DigestChanged, "x") };
+    let asks_from = |client: &str| {
+        let request = stage.request();
+        let asker = Asker { client: client.parse().unwrap(), ..request.asker.clone() };
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { stage.pull.trip(&ManifestRequest { asker, ..request }, digest) });
+        stage.pull.edges.metrics.bypasses.get()
+    };
+    stage.pull.arm("fd00:0:0:1::1".parse().unwrap(), &refusal.of(&key()));
+    assert_eq!(asks_from("fd00:0:0:2::1"), 0);
+    assert_eq!(asks_from("fd00:0:0:1:ffff::2"), 1);
+    let told = |network: u16| {
+        let client = one_client(IpAddr::from([0xfd00, 0, 0, network, 0, 0, 0, 1]));
+        stage.pull.memory.tripwire.has_told(client, digest, &key())
+    };
+    assert!(told(1) && !told(2), "another address of the network is nothing new for the ledger");
+}
+
+#[tokio::test]
+async fn a_canary_that_a_killed_process_left_is_forgotten_and_nothing_else_is() {
+    let stage = Stage::new(Reaction::Hold);
+    let registry = canary::REGISTRY.parse().unwrap();
+    let repository = "immutag-canary/0123456789abcdef".parse().unwrap();
+    let left = PinKey { registry, repository, ..key() };
+    stage.pin().await;
+    stage.pin_at(left.clone()).await;
+    let has_pin = async |key: &PinKey| {
+        stage.pull.edges.ledger.state(key).await.unwrap().unwrap().pin.is_some()
+    };
+    let placed = stage.pull.place_canary(1, "0123456789abcdef").unwrap();
+    Arc::clone(&stage.pull).resume_completions().await;
+    assert!(has_pin(&left).await, "it is in use");
+    drop(placed);
+    Arc::clone(&stage.pull).resume_completions().await;
+    assert!(!has_pin(&left).await && has_pin(&key()).await);
 }

@@ -4,7 +4,7 @@
 //! After a bypass containerd and `BuildKit` still ask their mirror for the digest first. The digest
 //! itself is served, since somebody's own `tag@digest` is lawful; that it was asked for is told.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,15 +24,27 @@ const TOLD: Duration = Duration::from_hours(24);
 /// How often a write is tried again that another one outran.
 const ROUNDS: usize = 4;
 
-/// Who was refused what, and what was told of it.
+/// Who was refused what, who was given what, and what was told of it.
 pub(super) struct Tripwire {
     refused: moka::sync::Cache<(IpAddr, Digest), PinKey>,
+    given: moka::sync::Cache<(IpAddr, Digest), ()>,
     told: moka::sync::Cache<(IpAddr, Digest, PinKey), ()>,
 }
 
 impl Default for Tripwire {
     fn default() -> Self {
-        Self { refused: remembering(100_000, ARMED), told: remembering(10_000, TOLD) }
+        Self {
+            refused: remembering(100_000, ARMED),
+            given: remembering(100_000, ARMED),
+            told: remembering(10_000, TOLD),
+        }
+    }
+}
+
+#[cfg(test)]
+impl Tripwire {
+    pub(super) fn has_told(&self, client: IpAddr, digest: Digest, key: &PinKey) -> bool {
+        self.told.contains_key(&(client, digest, key.clone()))
     }
 }
 
@@ -41,28 +53,38 @@ impl Pull {
     /// another digest.
     pub fn arm(&self, client: IpAddr, refusal: &Refusal) {
         if let (Some(key), Some(observed)) = (&refusal.key, refusal.observed) {
-            self.memory.tripwire.refused.insert((client, observed), key.clone());
+            self.memory.tripwire.refused.insert((one_client(client), observed), key.clone());
         }
+    }
+
+    /// Notes that a client got a digest from us, by a tag: a publisher's `1.0.0` may have moved to
+    /// what is `latest`, and whoever pulls both has the digest by `latest`.
+    pub(super) fn give(&self, client: IpAddr, digest: Digest) {
+        self.memory.tripwire.given.insert((one_client(client), digest), ());
     }
 
     /// Tells, if this client was just refused this digest.
     pub(super) fn trip(self: &Arc<Self>, request: &ManifestRequest, digest: Digest) {
-        let client = request.asker.client;
+        let client = one_client(request.asker.client);
         let refused = self.memory.tripwire.refused.get(&(client, digest));
         let is_it = |key: &PinKey| {
             key.registry == request.upstream.name && key.repository == request.repository
         };
         let Some(key) = refused.filter(is_it) else { return };
+        if self.memory.tripwire.given.contains_key(&(client, digest)) {
+            return;
+        }
+        let address = request.asker.client.to_canonical();
         // The HEAD and the GET of one client are one bypass.
         self.memory.tripwire.refused.invalidate(&(client, digest));
         self.edges.metrics.bypasses.inc();
-        tracing::error!(%client, upstream = %key.registry, repository = %key.repository,
+        tracing::error!(client = %address, upstream = %key.registry, repository = %key.repository,
             tag = %key.tag, observed = %digest,
             "a client goes round immutag: it asks for the digest that it was just refused");
         let told = self.memory.tripwire.told.entry((client, digest, key.clone())).or_insert(());
         if told.is_fresh() {
             let pull = Arc::clone(self);
-            tokio::spawn(async move { pull.write_bypassed(key, client, digest).await });
+            tokio::spawn(async move { pull.write_bypassed(key, address, digest).await });
         }
     }
 
@@ -89,5 +111,15 @@ impl Pull {
                 }
             }
         }
+    }
+}
+
+/// Who counts as one: an IPv4 address, or a /64 network, of which a single host has all addresses.
+pub fn one_client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
+        }
+        address @ IpAddr::V4(_) => address,
     }
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt as _, stream};
 
 use super::asking::Origin;
-use super::closure::{AT_ONCE, Gap, Scope};
+use super::closure::{AT_ONCE, Closure, Gap, Scope};
 use super::covered::PATIENCE;
 use super::refusal::{Reason, Refusal};
-use super::{ManifestRequest, Pull};
+use super::{ManifestReply, ManifestRequest, Pull};
 use crate::ledger::StoredManifest;
-use crate::pin::{Pin, PinKey, TagState};
+use crate::pin::{Content, Pin, PinKey, TagState};
 
 impl Pull {
     /// Whether all of a pin is here, so that no upstream can take anything away from it.
@@ -29,7 +29,8 @@ impl Pull {
         };
         let Some(manifest) = manifest else { return false };
         let origin = request.origin();
-        let closure = self.closure(&origin, &manifest, Scope::Here).await;
+        let looked = self.look_at_content(&origin, &manifest, Scope::Here).await;
+        let Ok(closure) = looked else { return false };
         closure.gaps.is_empty() && self.absent(&origin, &closure.blobs).await.is_empty()
     }
 
@@ -58,22 +59,62 @@ impl Pull {
     /// layer only goes to the next source for it.
     pub(super) async fn check_revoked(
         self: &Arc<Self>,
-        request: &ManifestRequest,
+        origin: &Origin,
         manifest: &StoredManifest,
     ) -> Result<(), Refusal> {
         let ledger = &self.edges.ledger;
         if !ledger.has_revoked() {
             return Ok(());
         }
-        let origin = request.origin();
-        let following = self.closure(&origin, manifest, Scope::Pulled);
-        let closure = match tokio::time::timeout(PATIENCE, following).await {
-            Ok(closure) => closure,
-            // What the upstream does not give in time is given to no client either.
-            Err(_) => self.closure(&origin, manifest, Scope::Here).await,
-        };
-        let revoked = closure.named.iter().find(|digest| ledger.is_revoked(digest));
+        let closure = self.followed(origin, manifest).await?;
+        // An index may name a child by another algorithm than a person denied it by.
+        let computed = closure.manifests.iter().map(|manifest| &manifest.content.digest);
+        let mut all = closure.named.iter().chain(computed);
+        let revoked = all.find(|digest| ledger.is_revoked(digest));
         revoked.map_or(Ok(()), |digest| Err(Refusal::revoked(*digest)))
+    }
+
+    /// The same for a reply that is the upstream's, and may be a claim as yet.
+    pub(super) async fn check_reply(
+        self: &Arc<Self>,
+        origin: &Origin,
+        reply: &ManifestReply,
+    ) -> Result<(), Refusal> {
+        let Some(digest) = reply.digest.filter(|_| self.edges.ledger.has_revoked()) else {
+            return Ok(());
+        };
+        if let (Some(bytes), Some(media_type)) = (&reply.bytes, &reply.media_type) {
+            let (media_type, size_bytes) = (media_type.clone(), bytes.len() as u64);
+            let content = Content { digest, media_type, size_bytes };
+            let manifest = StoredManifest { content, bytes: bytes.clone() };
+            return self.check_revoked(origin, &manifest).await;
+        }
+        let fetching = self.stored_or_fetched(origin, digest);
+        match tokio::time::timeout(PATIENCE, fetching).await {
+            Ok(Ok(manifest)) => self.check_revoked(origin, &manifest).await,
+            // What is not to be had in time is not to be had for the client either.
+            Ok(Err(_)) | Err(_) => Ok(()),
+        }
+    }
+
+    /// All that is to be had of what a client may ask for. What the upstream did not give, or not in
+    /// time, no client gets either, and it is not asked for again within the minute.
+    async fn followed(
+        self: &Arc<Self>,
+        origin: &Origin,
+        manifest: &StoredManifest,
+    ) -> Result<Arc<Closure>, Refusal> {
+        let unread = &self.memory.unread;
+        let place = (origin.circle().0, manifest.content.digest);
+        if !unread.contains_key(&place) {
+            let following = self.look_at_content(origin, manifest, Scope::Pulled);
+            match tokio::time::timeout(PATIENCE, following).await {
+                Ok(Ok(closure)) if closure.gaps.is_empty() => return Ok(closure),
+                Ok(Err(refusal)) => return Err(refusal),
+                Ok(Ok(_)) | Err(_) => unread.insert(place, ()),
+            }
+        }
+        self.look_at_content(origin, manifest, Scope::Here).await
     }
 
     async fn find_gap(
@@ -83,13 +124,16 @@ impl Pull {
         pin: &Pin,
         manifest: &StoredManifest,
     ) -> Option<Gap> {
-        let mut closure = self.closure(origin, manifest, Scope::Pulled).await;
+        let closure = match self.look_at_content(origin, manifest, Scope::Pulled).await {
+            Ok(closure) => closure,
+            Err(why) => return Some(Gap { digest: manifest.content.digest, why }),
+        };
         let absent = self.absent(origin, &closure.blobs).await;
         if !absent.is_empty() || !closure.gaps.is_empty() {
             self.complete_later(origin, key, pin);
         }
-        if let Some(gap) = closure.gaps.pop() {
-            return Some(gap);
+        if let Some(gap) = closure.gaps.last() {
+            return Some(gap.clone());
         }
         let asking = stream::iter(absent).map(|digest| self.find_upstream(origin, digest));
         let gaps = asking.buffer_unordered(AT_ONCE).filter_map(std::future::ready);
@@ -99,7 +143,7 @@ impl Pull {
 
 /// Whether the upstream may give something else than the pin to a client that asks it: what was
 /// rejected, too, is still there.
-fn is_contested(state: &TagState) -> bool {
+pub(super) fn is_contested(state: &TagState) -> bool {
     state.conflict.is_some() || state.deleted_ms.is_some() || !state.rejected.is_empty()
 }
 

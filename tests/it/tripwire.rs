@@ -86,3 +86,22 @@ fn asking_for_a_digest_that_was_not_refused_is_lawful() {
     assert_eq!(stage.immutag.direct_manifest(REGISTRY, "app", stage.b.digest()).status, 200);
     assert_eq!(stage.bypasses(), 0);
 }
+
+#[test]
+fn a_digest_that_another_tag_gave_the_client_is_lawful() {
+    // A publisher's `1.0.0` moves to what is `latest`, and a client pulls both: containerd and
+    // Docker ask for `latest` by HEAD, then for the digest that it gave.
+    for latest_first in [true, false] {
+        let stage = Stage::new();
+        stage.registry.retag("app", "latest", stage.b.digest());
+        let mut tags = [("latest", 200), ("1.0.0", 300)];
+        if !latest_first {
+            tags.reverse();
+        }
+        for (tag, status) in tags {
+            assert_eq!(stage.ask("HEAD", tag), status);
+        }
+        assert_eq!(stage.ask("GET", stage.b.digest()), 200);
+        assert_eq!(stage.bypasses(), 0, "latest first: {latest_first}");
+    }
+}

@@ -1,6 +1,9 @@
 //! Hold is whole or it is not hold: a pin that something stands against is served only if all of it
 //! is to be had, and when a tag moves its pin's content is completed at once.
 
+mod load;
+mod tricks;
+
 use std::path::PathBuf;
 
 use crate::support::content::{Blob, Image, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
@@ -38,6 +41,11 @@ fn pull_blobs(immutag: &Immutag, image: &Image) {
 fn held(immutag: &Immutag, digest: &str) -> PathBuf {
     let hex = digest.trim_start_matches("sha256:");
     immutag.data_dir().join("held/sha256").join(&hex[..2]).join(hex)
+}
+
+/// How long a blob is that is held, in bytes.
+fn whole_here(immutag: &Immutag, blob: &Blob) -> Option<u64> {
+    std::fs::metadata(held(immutag, &blob.digest)).ok().map(|file| file.len())
 }
 
 fn wait_until_held(immutag: &Immutag, image: &Image) {
@@ -223,9 +231,15 @@ fn what_is_too_large_to_vouch_for_is_not_served_once_it_is_contested() {
 
 #[test]
 fn a_revoked_layer_closes_every_tag_that_needs_it() {
+    for reaction in ["record", "hold"] {
+        a_revoked_layer_closes_a_tag_under(reaction);
+    }
+}
+
+fn a_revoked_layer_closes_a_tag_under(reaction: &str) {
     let registry = ScriptedRegistry::start();
     let index: Index = registry.push_index("app", "1.0.0", "a", &["amd64", "arm64"]);
-    let immutag = setup(&registry, "hold").start();
+    let immutag = setup(&registry, reaction).start();
     assert_eq!(pull(&immutag).digest(), index.digest());
     let layer = &index.images[1].layers[0].digest;
     immutag.cli(&["ledger", "revoke", layer, "--reason", "a miner"]).ok();

@@ -1,8 +1,10 @@
 //! How many connections one client has.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::pull::one_client;
 
 /// The connections of each client; no client has more than the limit.
 pub(super) struct Crowd {
@@ -66,16 +68,6 @@ impl Drop for Place {
                 here.remove(client);
             }
         }
-    }
-}
-
-/// Who counts as one: an IPv4 address, or a /64 network, of which a single host has all addresses.
-fn one_client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into()
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

@@ -187,7 +187,12 @@ impl Immutag {
 
     /// What it has resident, in KiB.
     pub(crate) fn resident_kib(&self) -> u64 {
-        resident_kib(self.id())
+        memory_kib(self.id(), "VmRSS:")
+    }
+
+    /// The most that it ever had resident, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        memory_kib(self.id(), "VmHWM:")
     }
 
     /// After a fault: it lives, its memory is bounded, its descriptors are back where they were
@@ -306,10 +311,10 @@ fn outgoing_sockets(id: u32) -> Vec<String> {
     outgoing.map(|row| row[9].to_owned()).collect()
 }
 
-fn resident_kib(id: u32) -> u64 {
+fn memory_kib(id: u32, field: &str) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or("0");
-    line.trim().trim_end_matches(" kB").parse().expect("VmRSS is a number")
+    let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap_or("0");
+    line.trim().trim_end_matches(" kB").parse().expect("it is a number")
 }
 
 fn parse_metrics(text: &str) -> BTreeMap<String, f64> {

@@ -26,6 +26,7 @@ mod version;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use self::args::{ClientArgs, ContainerdArgs, DockerArgs};
@@ -94,16 +95,27 @@ pub(super) fn run(global: &Global, args: SetupArgs) -> anyhow::Result<ExitCode> 
         // What changes is shown before it changes.
         printer.flush()?;
         if target.write {
-            for change in plan.changes() {
-                let backup = install::install(change)?;
-                show::written(&mut printer, change, backup.as_deref())?;
-            }
+            write(&mut printer, &plan)?;
         }
     } else {
         show::setting(&mut printer, &setting)?;
     }
     printer.flush()?;
     Ok(Code::Ok.into())
+}
+
+/// Writes what changes, file by file, and tells each. Where one cannot be written, what was written
+/// before it stays, and the error says so.
+fn write(printer: &mut Printer, plan: &Plan) -> anyhow::Result<()> {
+    let all = plan.changes().count();
+    for (before, change) in plan.changes().enumerate() {
+        let backup = install::install(change).with_context(|| {
+            format!("{before} of {all} files were written; mend this, then run it again")
+        })?;
+        show::written(printer, change, backup.as_deref())?;
+        printer.flush()?;
+    }
+    Ok(())
 }
 
 /// The settings that are asked for; nothing but the configuration and `--ca-file` is read, and

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use similar::TextDiff;
@@ -11,6 +12,9 @@ use super::plan::{MODE, Plan, Step};
 use super::setting::{Merge, Note, Setting, SettingFile};
 use crate::cli::output::Printer;
 use crate::cli::table::escape;
+
+/// How long the shortest difference is looked for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How wide notes are.
 const WIDTH: usize = 98;
@@ -136,7 +140,9 @@ fn step_view(step: &Step) -> FileView<'_> {
 fn diff(step: &Step) -> Option<String> {
     let name = path(&step.path);
     let old = if step.before.is_some() { &name } else { "/dev/null" };
-    let lines = TextDiff::from_lines(step.before.as_deref().unwrap_or_default(), &step.after);
+    let before = step.before.as_deref().unwrap_or_default();
+    // It is true in any case; without end of time it would be the shortest.
+    let lines = TextDiff::configure().timeout(PATIENCE).diff_lines(before, step.after.as_str());
     step.is_change().then(|| lines.unified_diff().header(old, &name).to_string())
 }
 

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::files::Files;
 use super::scene::gather::gather_from;
 use super::*;
+use crate::cli::clients::Version;
 
 /// What the doctor must say of a fixture: `expected.json`.
 #[derive(Deserialize)]
@@ -48,7 +49,7 @@ fn fixtures() -> Vec<(PathBuf, Expected)> {
 }
 
 fn endpoints(mirror: Option<&str>) -> Endpoints {
-    let at = |text| Some(parse_endpoint(text).unwrap());
+    let at = |text: &str| Some(text.parse().unwrap());
     let mirror = at(mirror.unwrap_or("http://127.0.0.1:5050"));
     Endpoints { mirror, direct: at("http://127.0.0.1:5051") }
 }
@@ -107,7 +108,7 @@ fn what_a_running_dockerd_says_goes_over_its_file() {
     let id = scene.processes[0].id;
     let socket = "/run/docker.sock".to_owned();
     let mirrors = vec!["http://127.0.0.1:5050/".to_owned()];
-    let version = Some((28, 0, 1));
+    let version = Some(Version(28, 0, 1));
     let info = docker::DockerInfo { socket, version, is_containerd: false, mirrors };
     let standings = |scene: &Scene| {
         let findings = examine(scene, ClientKind::Docker).findings;

@@ -1,7 +1,8 @@
 //! `BuildKit`: mirrors, to which it always adds the registry itself.
 
-use super::options::{CA_FILE, Options, is_loopback, names_of};
+use super::options::{CA_FILE, Options, names_of};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use crate::cli::clients::Endpoint;
 
 /// The settings for `BuildKit`.
 pub(super) fn setting(options: &Options) -> Result<Setting, Refusal> {
@@ -37,7 +38,7 @@ fn note(options: &Options, setting: &mut Setting) {
         "Docker's own builder reads daemon.json instead (`immutag setup docker`)",
     );
     setting.note(About::Pushes, "to the registry itself, as before; immutag takes none");
-    let is_here = options.mirror().is_ok_and(|mirror| is_loopback(&mirror.authority));
+    let is_here = options.mirror().is_ok_and(Endpoint::is_loopback);
     if is_here {
         setting.note(
             About::Then,

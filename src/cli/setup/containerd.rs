@@ -6,17 +6,14 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 use super::hosts;
 use super::options::Options;
 use super::setting::{About, MARK, Merge, Refusal, Setting};
-use super::version::{Found, Version};
-
-/// The plugin that has the key: in files of version 2, which containerd 1 and 2 read, and of
-/// version 3 and later, which containerd 2 reads.
-const PLUGINS: [&str; 2] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"];
+use super::version::Found;
+use crate::cli::clients::{CRI_PLUGINS as PLUGINS, Version};
 
 /// The first version that reads `hosts.toml`.
-const FIRST: Version = Version::new(1, 5);
+const FIRST: Version = Version(1, 5, 0);
 
 /// The first version that knows files of version 3.
-const SECOND_MAJOR: Version = Version::new(2, 0);
+const SECOND_MAJOR: Version = Version(2, 0, 0);
 
 /// The settings for containerd.
 pub(super) fn setting(options: &Options, found: &Found) -> Result<Setting, Refusal> {

@@ -4,6 +4,7 @@ use toml_edit::{DocumentMut, Item, TableLike};
 
 use super::options::{Options, Pushes, Scope, Target};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use crate::cli::clients::hosts_folder;
 
 /// Adds a `hosts.toml` for each registry, and what is to be known about them.
 ///
@@ -13,7 +14,7 @@ pub(super) fn add(options: &Options, setting: &mut Setting) -> Result<(), Refusa
     let mirror = options.mirror()?;
     for target in &options.targets {
         for name in target.scope.names("_default") {
-            let path = format!("{}/{}/hosts.toml", options.hosts_dir, directory(name));
+            let path = format!("{}/{}/hosts.toml", options.hosts_dir, hosts_folder(name));
             let content = hosts_toml(options, target, name, setting.subject)?;
             setting.file(path, content, Merge::Hosts);
         }
@@ -57,14 +58,6 @@ fn note(options: &Options, setting: &mut Setting) {
             "`*.crt` and `*.cert` files beside a hosts.toml are not read: where pushes need such, \
              name them in it (`ca`, `client`)",
         );
-    }
-}
-
-/// The directory that is looked for first: with `host_port_` beside it, `host:port` is not read.
-fn directory(name: &str) -> String {
-    match name.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => format!("{host}_{port}_"),
-        _ => name.to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! `immutag setup`: what it writes, into what is there, and what it refuses to touch.
 
+mod agrees;
 mod egress;
 
 use std::collections::BTreeMap;

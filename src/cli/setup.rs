@@ -33,7 +33,7 @@ use self::args::{ClientArgs, ContainerdArgs, DockerArgs};
 use self::egress::EgressArgs;
 use self::k3s::Distribution;
 use self::plan::Plan;
-use self::setting::Setting;
+use self::setting::{About, Setting};
 use super::Global;
 use super::clients::ClientKind;
 use super::exit::Code;
@@ -141,5 +141,30 @@ fn setting(global: &Global, what: &What, target: &TargetArgs) -> anyhow::Result<
         What::Rke2(args) => k3s::setting(Distribution::Rke2, &args.options(&config)?),
         What::Talos(args) => talos::setting(&args.options(&config)?),
     };
-    Ok(setting?)
+    let mut setting = setting?;
+    if let Some(client) = what.seen_by_doctor() {
+        let check = format!(
+            "see whether it is on: `immutag doctor {client}`, as root, on the client's host; with \
+             --mirror and --direct, where they were given here"
+        );
+        setting.note(About::Then, check);
+    }
+    Ok(setting)
+}
+
+impl What {
+    /// The client's name, if the doctor looks at it.
+    const fn seen_by_doctor(&self) -> Option<&'static str> {
+        let client = match self {
+            Self::Buildkit(_) => ClientKind::Buildkit,
+            Self::Containerd(_) => ClientKind::Containerd,
+            Self::Crio(_) => ClientKind::Crio,
+            Self::Docker(_) => ClientKind::Docker,
+            Self::K3s(_) => ClientKind::K3s,
+            Self::Podman(_) => ClientKind::Podman,
+            Self::Rke2(_) => ClientKind::Rke2,
+            Self::Egress(_) | Self::Talos(_) => return None,
+        };
+        Some(client.name())
+    }
 }

@@ -191,9 +191,9 @@ impl<'s> Daemon<'s> {
         }
         if registry == "docker.io" {
             return format!(
-                "\"registry-mirrors\": [\"{mirror}\"] is hold only: no setting of this store keeps \
-                 it from Docker Hub; containerd's store of Docker 28 and later with a hosts.toml \
-                 does, or the rules of immutag setup egress"
+                "daemon.json: \"registry-mirrors\": [\"{mirror}\"], then restart docker. That is hold \
+                 only, for no setting keeps this store from Docker Hub; containerd's store of \
+                 Docker 28 and later with a hosts.toml does, or the rules of immutag setup egress"
             );
         }
         format!("pull {direct}/{registry}/…, or use containerd's store (Docker 28 and later)")

@@ -6,6 +6,7 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 use super::hosts;
 use super::options::Options;
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use super::toml_tables::not_toml;
 use super::version::Found;
 use crate::cli::clients::{CRI_PLUGINS as PLUGINS, Version};
 
@@ -40,8 +41,12 @@ fn note(found: &Found, options: &Options, setting: &mut Setting) {
         }
     };
     setting.note(About::Version, version);
-    setting
-        .note(About::Open, format!("`ctr` reads this only with --hosts-dir {}", options.hosts_dir));
+    let programs = format!(
+        "`ctr` reads this only with --hosts-dir {}; where `disabled_plugins` in config.toml names \
+         cri, as Docker's packages have it, nothing else reads it but nerdctl",
+        options.hosts_dir
+    );
+    setting.note(About::Open, programs);
     setting.note(
         About::Open,
         "`registry.mirrors` and `registry.configs` in config.toml, and files that its `imports` \
@@ -70,7 +75,7 @@ fn config_toml(version: Option<Version>, hosts_dir: &str) -> String {
 /// # Errors
 /// Words, where that cannot be done without a loss, or where containerd would not start with it.
 pub(super) fn merge(existing: &str, ours: &str) -> Result<String, String> {
-    let mut document: DocumentMut = existing.parse().map_err(|error| format!("{error}"))?;
+    let mut document: DocumentMut = existing.parse().map_err(|error| not_toml(&error))?;
     let ours: DocumentMut = ours.parse().map_err(|error| format!("{error}"))?;
     if document.is_empty() {
         return Ok(format!("{existing}{ours}"));

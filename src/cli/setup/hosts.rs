@@ -4,6 +4,7 @@ use toml_edit::{DocumentMut, Item, TableLike};
 
 use super::options::{Options, Pushes, Scope, Target};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use super::toml_tables::not_toml;
 use crate::cli::clients::hosts_folder;
 
 /// Adds a `hosts.toml` for each registry, and what is to be known about them.
@@ -96,10 +97,7 @@ fn hosts_toml(
 pub(super) fn objection(existing: &str) -> Option<String> {
     let document: DocumentMut = match existing.parse() {
         Ok(document) => document,
-        Err(error) => {
-            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-            return Some(format!("it is no TOML ({first}): repair it, or move it away"));
-        }
+        Err(error) => return Some(not_toml(&error)),
     };
     let hosts = document.get("host").and_then(Item::as_table_like);
     let hosts = hosts.into_iter().flat_map(TableLike::iter);

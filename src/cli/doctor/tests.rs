@@ -129,6 +129,20 @@ fn what_a_running_dockerd_says_goes_over_its_file() {
     assert_eq!(standings(&scene)[1], (Standing::Bypassable, daemon));
 }
 
+#[test]
+fn a_user_with_tables_without_end_is_told_and_not_compared() {
+    let table = "[[registry]]\nprefix = \"N\"\nlocation = \"127.0.0.1:5051/N\"\n";
+    let tables: String = (0..2_000).map(|number| table.replace('N', &number.to_string())).collect();
+    let file = "/home/u/.config/containers/registries.conf".to_owned();
+    let system = ("/etc/containers/registries.conf".to_owned(), Vec::new());
+    let files = Files::Texts([(file.clone(), tables.into_bytes()), system].into());
+    let registries = vec!["docker.io".to_owned()];
+    let order = Order { endpoints: endpoints(None), registries, is_narrowed: false };
+    let findings = examine(&gather_from(files, false, order), ClientKind::Podman).findings;
+    assert!(findings.len() < 10, "{} findings", findings.len());
+    assert!(findings.iter().any(|it| it.place.as_ref() == Some(&file)), "{findings:#?}");
+}
+
 /// The texts of each fixture, by their paths.
 fn trees() -> &'static [BTreeMap<String, Vec<u8>>] {
     static TREES: LazyLock<Vec<BTreeMap<String, Vec<u8>>>> =

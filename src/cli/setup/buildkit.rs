@@ -22,7 +22,7 @@ pub(super) fn setting(options: &Options) -> Result<Setting, Refusal> {
     Ok(setting)
 }
 
-/// What is to be said of the mirror itself. BuildKit speaks https to others, but http to an address
+/// What is to be said of the mirror itself. `BuildKit` speaks https to others, but http to an address
 /// of its own host where nothing says otherwise, a CA or not.
 fn mirror_table(ca: Option<&str>, mirror: &Endpoint) -> Option<String> {
     let ca = ca.map(|path| format!("  ca = [\"{path}\"]\n")).unwrap_or_default();

@@ -28,6 +28,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::ensure;
 use clap::{Args, ValueEnum as _};
 
 use super::Global;
@@ -36,7 +37,6 @@ use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use crate::config::Config;
 use crate::oci::Registry;
-use address::parse_endpoint;
 use finding::{Finding, Standing};
 use live::Trial;
 use report::{Diagnosis, Report};
@@ -57,10 +57,10 @@ pub(super) struct DoctorArgs {
     #[arg(long = "registry", value_name = "NAME")]
     registries: Vec<Registry>,
     /// Where clients find immutag's mirror listener [default: as configured]
-    #[arg(long, value_name = "URL", value_parser = parse_endpoint)]
+    #[arg(long, value_name = "URL")]
     mirror: Option<Endpoint>,
     /// Where clients find immutag's direct listener [default: as configured]
-    #[arg(long, value_name = "URL", value_parser = parse_endpoint)]
+    #[arg(long, value_name = "URL")]
     direct: Option<Endpoint>,
     /// Prove it: a tag of a built-in test registry moves, and Docker, containerd (through ctr) and
     /// Podman are made to pull it through the immutag that runs here
@@ -72,6 +72,7 @@ pub(super) struct DoctorArgs {
 
 pub(super) async fn run(global: &Global, args: DoctorArgs) -> anyhow::Result<ExitCode> {
     let config = global.load()?;
+    ensure!(args.root.is_dir(), "{} is no directory", args.root.display());
     let is_elsewhere = args.mirror.is_some() || args.direct.is_some();
     let configured = Endpoints::of(&config);
     let endpoints = Endpoints {

@@ -26,13 +26,14 @@ mod version;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
 use self::args::{ClientArgs, ContainerdArgs, DockerArgs};
 use self::egress::EgressArgs;
 use self::k3s::Distribution;
 use self::plan::Plan;
-use self::setting::Setting;
+use self::setting::{About, Setting};
 use super::Global;
 use super::clients::ClientKind;
 use super::exit::Code;
@@ -94,16 +95,27 @@ pub(super) fn run(global: &Global, args: SetupArgs) -> anyhow::Result<ExitCode> 
         // What changes is shown before it changes.
         printer.flush()?;
         if target.write {
-            for change in plan.changes() {
-                let backup = install::install(change)?;
-                show::written(&mut printer, change, backup.as_deref())?;
-            }
+            write(&mut printer, &plan)?;
         }
     } else {
         show::setting(&mut printer, &setting)?;
     }
     printer.flush()?;
     Ok(Code::Ok.into())
+}
+
+/// Writes what changes, file by file, and tells each. Where one cannot be written, what was written
+/// before it stays, and the error says so.
+fn write(printer: &mut Printer, plan: &Plan) -> anyhow::Result<()> {
+    let all = plan.changes().count();
+    for (before, change) in plan.changes().enumerate() {
+        let backup = install::install(change).with_context(|| {
+            format!("{before} of {all} files were written; mend this, then run it again")
+        })?;
+        show::written(printer, change, backup.as_deref())?;
+        printer.flush()?;
+    }
+    Ok(())
 }
 
 /// The settings that are asked for; nothing but the configuration and `--ca-file` is read, and
@@ -129,5 +141,30 @@ fn setting(global: &Global, what: &What, target: &TargetArgs) -> anyhow::Result<
         What::Rke2(args) => k3s::setting(Distribution::Rke2, &args.options(&config)?),
         What::Talos(args) => talos::setting(&args.options(&config)?),
     };
-    Ok(setting?)
+    let mut setting = setting?;
+    if let Some(client) = what.seen_by_doctor() {
+        let check = format!(
+            "see whether it is on: `immutag doctor {client}`, as root, on the client's host; with \
+             --mirror and --direct, where they were given here"
+        );
+        setting.note(About::Then, check);
+    }
+    Ok(setting)
+}
+
+impl What {
+    /// The client's name, if the doctor looks at it.
+    const fn seen_by_doctor(&self) -> Option<&'static str> {
+        let client = match self {
+            Self::Buildkit(_) => ClientKind::Buildkit,
+            Self::Containerd(_) => ClientKind::Containerd,
+            Self::Crio(_) => ClientKind::Crio,
+            Self::Docker(_) => ClientKind::Docker,
+            Self::K3s(_) => ClientKind::K3s,
+            Self::Podman(_) => ClientKind::Podman,
+            Self::Rke2(_) => ClientKind::Rke2,
+            Self::Egress(_) | Self::Talos(_) => return None,
+        };
+        Some(client.name())
+    }
 }

@@ -7,6 +7,9 @@ use super::output::Printer;
 use crate::decide::is_unprintable;
 use crate::oci::Digest;
 
+/// How wide lines of words are, at most.
+pub(crate) const WIDTH: usize = 98;
+
 /// How many rows are aligned together: memory stays bounded, whatever is listed.
 const BATCH: usize = 2_000;
 
@@ -100,6 +103,21 @@ pub(crate) fn age(then_ms: u64, now_ms: u64) -> String {
     parts.concat()
 }
 
+/// A text in lines of at most `width` characters, unless a word is longer.
+pub(crate) fn wrapped(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,5 +155,11 @@ mod tests {
     #[test]
     fn a_short_digest_keeps_its_algorithm() {
         assert_eq!(short(&Digest::sha256([0xab; 32])), "sha256:abababababab");
+    }
+
+    #[test]
+    fn words_are_wrapped_between_them() {
+        assert_eq!(wrapped("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
+        assert_eq!(wrapped("a-long-word b", 4), ["a-long-word", "b"]);
     }
 }

@@ -3,6 +3,7 @@
 mod real;
 
 use std::path::Path;
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -237,6 +238,26 @@ fn nothing_that_a_file_says_reaches_the_terminal_as_it_stands() {
     assert_eq!(code(&ran), 3);
     assert!(ran.stdout.contains("\\u{1b}[2J\\u{202e}"), "{}", ran.stdout);
     assert!(!ran.stdout.contains(['\u{1b}', '\u{202e}']), "{}", ran.stdout);
+}
+
+#[test]
+fn a_program_that_any_user_could_have_put_there_is_not_run() {
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
+    let folder = directory();
+    let (program, marker) = (folder.path().join("containerd"), folder.path().join("it-ran"));
+    let script = format!("#!/bin/sh\ntouch {}\necho containerd 1.7.32\n", marker.display());
+    std::fs::write(&program, script).expect("our own directory");
+    let mode = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).expect("our own file");
+    // Whoever starts a process says what it is called.
+    let mut sleep = Command::new("sleep");
+    let mut posing = sleep.arg0(&program).arg("1000").spawn().expect("coreutils");
+    let ran = immutag(&["doctor", "containerd", "--table"]);
+    posing.kill().expect("our own process");
+    posing.wait().expect("our own process");
+    assert!(!marker.exists(), "{ran:#?}");
+    assert!(ran.stdout.contains("\ncontainerd  "), "{ran:#?}");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! `immutag setup`: what it writes, into what is there, and what it refuses to touch.
 
+mod agrees;
 mod egress;
 
 use std::collections::BTreeMap;
@@ -187,10 +188,31 @@ fn what_cannot_be_merged_is_refused_and_nothing_at_all_changes() {
 }
 
 #[test]
+fn a_write_that_fails_on_its_way_tells_what_was_written_and_is_made_whole_by_the_next() {
+    let root = Root::new();
+    let folder = "/etc/containerd/certs.d/registry-1.docker.io";
+    root.put(folder, "a file where a directory is to be\n", 0o644);
+    let config = "/etc/containerd/config.toml";
+    root.put(config, "version = 2\n", 0o644);
+    let write = ["containerd", "--registry", "docker.io", "--write"];
+    let ran =
+        root.setup(&[&write[..], &["--table"]].concat()).failed_with("1 of 3 files were written");
+    let first = root.at("/etc/containerd/certs.d/docker.io/hosts.toml");
+    assert!(first.exists() && ran.stdout.ends_with(&format!("# written: {}\n", first.display())));
+    assert_eq!(root.read(config), "version = 2\n");
+    fs::remove_file(root.at(folder)).expect("our own file");
+    let told = root.told(&write);
+    assert!(told.contains(&format!("# unchanged: {}\n", first.display())), "{told}");
+    assert!(root.read(config).contains("config_path") && root.backups(config).len() == 1);
+}
+
+#[test]
 fn nothing_that_a_file_says_moves_the_cursor() {
     let root = Root::new();
-    root.put("/etc/buildkit/buildkitd.toml", "[\u{1b}[2J\n", 0o644);
-    let refused = root.setup(&["buildkit", "--dry-run"]).failed_with("\\u{1b}[2J");
+    let config = "version = 2\n[plugins.\"io.containerd.grpc.v1.cri\".registry]\n\
+                  config_path = \"/\\u001b[2J\"\n";
+    root.put("/etc/containerd/config.toml", config, 0o644);
+    let refused = root.setup(&["containerd", "--dry-run"]).failed_with("\\u{1b}[2J");
     assert!(!refused.stderr.contains('\u{1b}'), "{refused:?}");
     let ours = "# Written by `immutag setup k3s`.\n\tmirrors: \u{1b}[2J\n";
     root.put("/etc/rancher/k3s/registries.yaml", ours, 0o644);
@@ -218,6 +240,8 @@ fn nothing_is_written_without_write() {
         let plain = root.told(subject);
         assert!(plain.starts_with("# "), "{subject:?}: {plain}");
         assert!(plain.contains("\n# pushes  "), "{subject:?}: {plain}");
+        let is_seen = !["egress", "talos"].contains(&subject[0]);
+        assert_eq!(plain.contains("`immutag doctor"), is_seen, "{subject:?}: {plain}");
         let dry = root.told(&[subject, &["--dry-run"]].concat());
         assert!(dry.contains("# nothing was changed: --write does it\n"), "{subject:?}: {dry}");
         assert_eq!(root.tree(), tree, "{subject:?}");

@@ -26,9 +26,12 @@ const CRATES: &[(&str, Place)] = &[
     ("hyper", Place::NotIn(&["pure", "blob", "flows", "ledger"])),
     ("hyper_util", Place::NotIn(&["pure", "blob", "flows", "ledger"])),
     ("rcgen", Place::Only("mitm/")),
+    ("saphyr_parser", Place::Only("cli/doctor/yaml")),
+    ("similar", Place::Only("cli/setup/show")),
     ("sled", Place::Only("ledger/index")),
     ("tokio", Place::NotIn(&["pure"])),
     ("tokio_util", Place::NotIn(&["pure"])),
+    ("toml_edit", Place::Only("cli/setup/")),
 ];
 
 struct Layer {

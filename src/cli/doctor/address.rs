@@ -1,6 +1,6 @@
 //! Whose address a setting names: immutag's, or somebody else's.
 
-use crate::cli::clients::{Endpoint, Endpoints};
+use crate::cli::clients::{Endpoint, Endpoints, is_loopback};
 
 /// Whose an address is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,17 +24,6 @@ pub(super) struct Address {
     pub(super) port: Option<u16>,
     /// What follows, without slashes at its ends.
     pub(super) path: String,
-}
-
-/// Reads `--mirror` and `--direct`: `http://proxy.example:5050`.
-pub(super) fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
-    let form = "a URL is meant here: http://HOST:PORT or https://HOST:PORT";
-    let address = Address::parse(text).filter(|address| address.path.is_empty());
-    let Some(Address { is_tls: Some(is_tls), host, port, .. }) = address else {
-        return Err(form.to_owned());
-    };
-    let authority = port.map_or_else(|| host.clone(), |port| format!("{host}:{port}"));
-    Ok(Endpoint { is_tls, authority })
 }
 
 impl Address {
@@ -64,7 +53,7 @@ impl Address {
 
     /// Whether a client that stays on this host can reach it without a proxy, whatever is set.
     pub(super) fn is_loopback(&self) -> bool {
-        self.host == "localhost" || self.host == "[::1]" || self.host.starts_with("127.")
+        is_loopback(&self.host)
     }
 
     /// The host as one of several names of the same.
@@ -104,7 +93,7 @@ mod tests {
 
     #[test]
     fn an_address_is_whose_it_is() {
-        let at = |text: &str| parse_endpoint(text).unwrap();
+        let at = |text: &str| text.parse().unwrap();
         let endpoints = Endpoints {
             mirror: Some(at("http://127.0.0.1:5050")),
             direct: Some(at("https://proxy.example")),
@@ -134,9 +123,5 @@ mod tests {
         for text in ["", "ftp://x", "http://", "http://x:99999", "http://x:y", "/path"] {
             assert_eq!(Address::parse(text), None, "{text}");
         }
-        for text in ["127.0.0.1:5050", "http://x/path", "x"] {
-            assert!(parse_endpoint(text).is_err(), "{text}");
-        }
-        assert_eq!(parse_endpoint("https://[::1]:5/").unwrap().authority, "[::1]:5");
     }
 }

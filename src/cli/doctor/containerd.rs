@@ -7,9 +7,9 @@ use super::finding::Finding;
 use super::hosts::{self, Look};
 use super::node::Node;
 use super::scene::Scene;
-use super::version::{Version, words};
-use crate::cli::clients::ClientKind;
-use config::{CONFIG, Config, LAYOUTS, paths, processes};
+use super::version::words;
+use crate::cli::clients::{ClientKind, Version};
+use config::{CONFIG, Config, LAYOUTS, paths};
 
 const CLIENT: ClientKind = ClientKind::Containerd;
 
@@ -17,19 +17,19 @@ const CLIENT: ClientKind = ClientKind::Containerd;
 const DEFAULT_FOLDERS: &str = "/etc/containerd/certs.d:/etc/docker/certs.d";
 
 /// From this version on a colon-separated list is read as one path.
-const ONE_PATH: Version = (2, 1, 0);
+const ONE_PATH: Version = Version(2, 1, 0);
 
 /// From this version on [`DEFAULT_FOLDERS`] is the default.
-const HAS_DEFAULT: Version = (2, 2, 0);
+const HAS_DEFAULT: Version = Version(2, 2, 0);
 
 /// From this version on `server` alone is a valid file.
-const SERVER_ALONE: Version = (1, 7, 32);
+const SERVER_ALONE: Version = Version(1, 7, 32);
 
 /// Whether anything of it is here. The containerd that Docker or k3s bring is theirs.
 pub(super) fn is_here(scene: &Scene) -> bool {
     scene.files.exists(CONFIG)
         || scene.has_program(&["containerd"])
-        || processes(scene).next().is_some()
+        || scene.independent("containerd").next().is_some()
 }
 
 /// What it asks for the registries; nothing, if only Docker uses it.

@@ -8,18 +8,13 @@ use super::finding::Finding;
 use super::hosts::{self, Look};
 use super::node::Node;
 use super::scene::{Fault, Process, Scene, Settings};
-use super::version::Version;
-use crate::cli::clients::ClientKind;
+use crate::cli::clients::{ClientKind, DockerStore, Version};
 pub(super) use info::{DockerInfo, ask};
-use store::Store;
 
 const CLIENT: ClientKind = ClientKind::Docker;
 
 /// Where its settings are, unless `--config-file` says otherwise.
 const FOLDER: &str = "/etc/docker";
-
-/// From this version on containerd's store reads `certs.d/<registry>/hosts.toml`.
-const READS_HOSTS: Version = (28, 0, 0);
 
 /// One daemon: the one that runs, or the one that would.
 struct Daemon<'s> {
@@ -72,8 +67,8 @@ impl<'s> Daemon<'s> {
     fn check(&self) -> Vec<Finding> {
         let folders = [format!("{}/certs.d", self.folder)];
         let (store, why) = self.store();
-        let reads_hosts = store == Store::Containerd
-            && self.version().is_none_or(|version| version >= READS_HOSTS);
+        let reads_hosts = store == DockerStore::Containerd
+            && self.version().is_none_or(|version| version >= Version::DOCKER_READS_HOSTS);
         let named = if reads_hosts { hosts::named(self.scene, &folders) } else { Vec::new() };
         let mut findings: Vec<_> = self.stale().into_iter().collect();
         for registry in &self.scene.with_named(named) {
@@ -196,9 +191,9 @@ impl<'s> Daemon<'s> {
         }
         if registry == "docker.io" {
             return format!(
-                "\"registry-mirrors\": [\"{mirror}\"] is hold only: no setting of this store keeps \
-                 it from Docker Hub; containerd's store of Docker 28 and later with a hosts.toml \
-                 does, or the rules of immutag setup egress"
+                "daemon.json: \"registry-mirrors\": [\"{mirror}\"], then restart docker. That is hold \
+                 only, for no setting keeps this store from Docker Hub; containerd's store of \
+                 Docker 28 and later with a hosts.toml does, or the rules of immutag setup egress"
             );
         }
         format!("pull {direct}/{registry}/…, or use containerd's store (Docker 28 and later)")

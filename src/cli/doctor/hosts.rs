@@ -8,7 +8,7 @@ use super::address::Source;
 use super::finding::{Finding, Standing};
 use super::node::Node;
 use super::scene::{Fault, Scene, Settings};
-use crate::cli::clients::ClientKind;
+use crate::cli::clients::{ClientKind, hosts_folder};
 
 /// Who looks for which registry.
 #[derive(Clone, Copy)]
@@ -37,7 +37,7 @@ struct Capabilities {
 
 /// The directory of a registry, the first that is there.
 pub(super) fn folder_of(scene: &Scene, folders: &[String], registry: &str) -> Option<String> {
-    let names = [spelled(registry), registry.to_owned(), "_default".to_owned()];
+    let names = [hosts_folder(registry), registry.to_owned(), "_default".to_owned()];
     let paths = folders.iter().flat_map(|folder| {
         let folder = folder.trim_end_matches('/');
         names.iter().map(move |name| format!("{folder}/{name}"))
@@ -81,14 +81,7 @@ pub(super) fn check(look: Look<'_>, folder: &str) -> Vec<Finding> {
     }
 }
 
-/// `registry:5000` as containerd also writes it: `registry_5000_`.
-fn spelled(registry: &str) -> String {
-    match registry.rsplit_once(':') {
-        Some((host, port)) => format!("{host}_{port}_"),
-        None => registry.to_owned(),
-    }
-}
-
+/// The registry that a directory is for: `registry_5000_` is `registry:5000`.
 fn unspelled(name: &str) -> String {
     let spelled = name.strip_suffix('_').and_then(|name| name.rsplit_once('_'));
     spelled.map_or_else(|| name.to_owned(), |(host, port)| format!("{host}:{port}"))

@@ -16,6 +16,9 @@ use judge::{Asked, WELL, judge};
 /// The system's file; the directory of drop-ins has the same name and `.d`.
 const SYSTEM: &str = "/etc/containers/registries.conf";
 
+/// The most tables that are compared with each other: people write some.
+const MAX_TABLES: usize = 1_000;
+
 /// For whom the files are read.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reader {
@@ -68,21 +71,23 @@ impl Registries {
         };
         folders.extend(user.map(|user| format!("{user}.d")));
         let mut registries = Self { main: main.clone(), ..Self::default() };
-        if let Some(settings) = scene.toml(&main)? {
-            registries.add(&settings);
-        }
-        for path in folders.iter().flat_map(|folder| scene.files.ending(folder, ".conf")) {
+        let drop_ins = folders.iter().flat_map(|folder| scene.files.ending(folder, ".conf"));
+        for path in [main].into_iter().chain(drop_ins) {
             if let Some(settings) = scene.toml(&path)? {
-                registries.add(&settings);
+                registries.add(&settings)?;
             }
         }
         Ok(registries)
     }
 
     /// A later file's table goes in the place of an earlier one of the same prefix.
-    fn add(&mut self, settings: &Settings) {
+    fn add(&mut self, settings: &Settings) -> Result<(), Fault> {
         let root = &settings.root;
         let tables = root.get(&["registry"]).map_or(&[][..], Node::elements);
+        if self.entries.len() + tables.len() > MAX_TABLES {
+            let why = format!("more than {MAX_TABLES} [[registry]] tables are not read here");
+            return Err(Fault { place: settings.path.clone(), why });
+        }
         for node in tables {
             let location = node.text_at(&["location"]).unwrap_or_default();
             let prefix = node.text_at(&["prefix"]).filter(|prefix| !prefix.is_empty());
@@ -97,6 +102,7 @@ impl Registries {
             let names = entry.node.texts().into_iter();
             self.searched = names.map(|(_, name)| (name.to_owned(), place.clone())).collect();
         }
+        Ok(())
     }
 
     /// The registries for which immutag is named.

@@ -8,7 +8,7 @@ use super::finding::{Finding, Standing};
 use super::running::{Listening, Running, State};
 use crate::cli::clients::ClientKind;
 use crate::cli::output::Printer;
-use crate::cli::table::escape;
+use crate::cli::table::{WIDTH, escape, wrapped};
 
 /// What is said of one client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,7 +72,10 @@ impl Report {
             print_diagnosis(printer, diagnosis)?;
         }
         let last = match self.worst() {
-            Some(Standing::Bypassable) => "at least one client can go round immutag",
+            Some(Standing::Bypassable) => {
+                "at least one client can go round immutag: immutag setup CLIENT prints its \
+                 settings,\nwith --dry-run what they change here, and --write installs them"
+            }
             Some(Standing::HoldOnly) => {
                 "HOLD ONLY: clients go to the registry while immutag is down"
             }
@@ -120,10 +123,19 @@ fn print_diagnosis(printer: &mut Printer, diagnosis: &Diagnosis) -> io::Result<(
         let head = [Some(word), registry.as_deref(), place.as_deref()];
         let head: Vec<_> = head.into_iter().flatten().map(escape).collect();
         printer.line(&format!("  {}", head.join("  ")))?;
-        printer.line(&format!("    {}", escape(what)))?;
+        print_words(printer, what)?;
         if !fix.is_empty() {
-            printer.line(&format!("    fix: {}", escape(fix)))?;
+            print_words(printer, &format!("fix: {fix}"))?;
         }
+    }
+    Ok(())
+}
+
+fn print_words(printer: &mut Printer, words: &str) -> io::Result<()> {
+    let mut lead = "    ";
+    for line in wrapped(words, WIDTH - 2 * lead.len()) {
+        printer.line(&format!("{lead}{}", escape(&line)))?;
+        lead = "      ";
     }
     Ok(())
 }

@@ -10,9 +10,8 @@ use super::files::Files;
 use super::finding::Finding;
 use super::json::from_json;
 use super::node::{Node, Spoilt, from_toml};
-use super::version::Version;
 use super::yaml::from_yaml;
-use crate::cli::clients::{ClientKind, Endpoints};
+use crate::cli::clients::{ClientKind, Endpoints, Version};
 
 /// Where programs are.
 pub(super) const PROGRAM_FOLDERS: [&str; 6] =
@@ -44,6 +43,8 @@ pub(super) struct Process {
     pub(super) id: u32,
     /// Who started it, if that is known.
     pub(super) parent: Option<u32>,
+    /// Whose it is, if that is known.
+    pub(super) user: Option<u32>,
     /// The program's name, without its folder.
     pub(super) name: String,
     /// As it was called, the program first.
@@ -113,6 +114,15 @@ impl Scene {
     /// The running programs of this name, those in containers left out.
     pub(super) fn running<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Process> {
         self.anywhere(name).filter(|process| process.container.is_none())
+    }
+
+    /// The same without those that Docker, k3s or RKE2 started: these are theirs.
+    pub(super) fn independent<'s>(&'s self, name: &'s str) -> impl Iterator<Item = &'s Process> {
+        let is_foreign = |process: &Process| {
+            let parent = self.processes.iter().find(|other| Some(other.id) == process.parent);
+            parent.is_some_and(|it| ["dockerd", "k3s", "rke2"].contains(&it.name.as_str()))
+        };
+        self.running(name).filter(move |process| !is_foreign(process))
     }
 
     /// The running programs of this name, in containers too.

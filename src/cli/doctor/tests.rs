@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::files::Files;
 use super::scene::gather::gather_from;
 use super::*;
+use crate::cli::clients::Version;
 
 /// What the doctor must say of a fixture: `expected.json`.
 #[derive(Deserialize)]
@@ -48,7 +49,7 @@ fn fixtures() -> Vec<(PathBuf, Expected)> {
 }
 
 fn endpoints(mirror: Option<&str>) -> Endpoints {
-    let at = |text| Some(parse_endpoint(text).unwrap());
+    let at = |text: &str| Some(text.parse().unwrap());
     let mirror = at(mirror.unwrap_or("http://127.0.0.1:5050"));
     Endpoints { mirror, direct: at("http://127.0.0.1:5051") }
 }
@@ -107,7 +108,7 @@ fn what_a_running_dockerd_says_goes_over_its_file() {
     let id = scene.processes[0].id;
     let socket = "/run/docker.sock".to_owned();
     let mirrors = vec!["http://127.0.0.1:5050/".to_owned()];
-    let version = Some((28, 0, 1));
+    let version = Some(Version(28, 0, 1));
     let info = docker::DockerInfo { socket, version, is_containerd: false, mirrors };
     let standings = |scene: &Scene| {
         let findings = examine(scene, ClientKind::Docker).findings;
@@ -126,6 +127,20 @@ fn what_a_running_dockerd_says_goes_over_its_file() {
     scene.dockers.insert(id, docker::DockerInfo { mirrors, ..info });
     let daemon = Some("dockerd at /run/docker.sock".to_owned());
     assert_eq!(standings(&scene)[1], (Standing::Bypassable, daemon));
+}
+
+#[test]
+fn a_user_with_tables_without_end_is_told_and_not_compared() {
+    let table = "[[registry]]\nprefix = \"N\"\nlocation = \"127.0.0.1:5051/N\"\n";
+    let tables: String = (0..2_000).map(|number| table.replace('N', &number.to_string())).collect();
+    let file = "/home/u/.config/containers/registries.conf".to_owned();
+    let system = ("/etc/containers/registries.conf".to_owned(), Vec::new());
+    let files = Files::Texts([(file.clone(), tables.into_bytes()), system].into());
+    let registries = vec!["docker.io".to_owned()];
+    let order = Order { endpoints: endpoints(None), registries, is_narrowed: false };
+    let findings = examine(&gather_from(files, false, order), ClientKind::Podman).findings;
+    assert!(findings.len() < 10, "{} findings", findings.len());
+    assert!(findings.iter().any(|it| it.place.as_ref() == Some(&file)), "{findings:#?}");
 }
 
 /// The texts of each fixture, by their paths.

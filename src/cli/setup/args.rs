@@ -6,8 +6,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Args, ValueEnum};
 
 use super::options::{Options, Pushes, Scope, Target};
-use super::version::{Store, Version};
-use crate::cli::clients::{Endpoint, Endpoints};
+use crate::cli::clients::{DockerStore, Endpoint, Endpoints, Version};
 use crate::config::Config;
 use crate::oci::Registry;
 use crate::upstream::BuiltIn;
@@ -16,10 +15,10 @@ use crate::upstream::BuiltIn;
 #[derive(Debug, Args)]
 pub(super) struct ClientArgs {
     /// Where the client reaches the mirror listener [default: as configured, on this host]
-    #[arg(long, value_name = "URL", value_parser = parse_endpoint)]
+    #[arg(long, value_name = "URL")]
     mirror: Option<Endpoint>,
     /// Where the client reaches the direct listener [default: as configured, on this host]
-    #[arg(long, value_name = "URL", value_parser = parse_endpoint)]
+    #[arg(long, value_name = "URL")]
     direct: Option<Endpoint>,
     /// The CA certificate that the client must trust, where a listener's is a private one's
     #[arg(long, value_name = "FILE")]
@@ -58,7 +57,7 @@ pub(super) struct DockerArgs {
     pub(super) version: Option<Version>,
     /// Docker's image store [default: the running daemon's]
     #[arg(long, value_enum)]
-    pub(super) store: Option<Store>,
+    pub(super) store: Option<DockerStore>,
     /// Containerd store: where pushes go, to the registry itself or nowhere
     #[arg(long, value_enum, default_value_t)]
     pushes: PushesArg,
@@ -154,47 +153,9 @@ fn parse_scope(text: &str) -> Result<Scope, String> {
     text.parse().map(Scope::Named).map_err(|error| format!("{error}"))
 }
 
-/// Reads `http://host:port` or `https://host[:port]`.
-fn parse_endpoint(text: &str) -> Result<Endpoint, String> {
-    let wanted = || "a URL without a path is meant: http://host:port or https://host".to_owned();
-    let uri: hyper::Uri = text.parse().map_err(|_| wanted())?;
-    let is_tls = match uri.scheme_str() {
-        Some("http") => false,
-        Some("https") => true,
-        _ => return Err(wanted()),
-    };
-    let authority = uri.authority().map(hyper::http::uri::Authority::as_str).unwrap_or_default();
-    let is_bare = matches!(uri.path(), "" | "/") && uri.query().is_none();
-    // It goes into files of several syntaxes: nothing but what a host and a port are made of.
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || ".-:[]_".contains(letter);
-    if !is_bare || authority.is_empty() || !authority.chars().all(is_plain) {
-        return Err(wanted());
-    }
-    Ok(Endpoint { is_tls, authority: authority.to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_endpoint_is_a_scheme_and_an_authority() {
-        for (text, expected) in [
-            ("http://127.0.0.1:5050", Some("http://127.0.0.1:5050")),
-            ("https://proxy.example/", Some("https://proxy.example")),
-            ("https://[fd00::1]:5050", Some("https://[fd00::1]:5050")),
-            ("proxy.example:5050", None),
-            ("ftp://proxy.example", None),
-            ("https://proxy.example/v2", None),
-            ("https://user:word@proxy.example", None),
-            ("https://proxy.example?x=1", None),
-            ("https://", None),
-            ("https://a\"b", None),
-        ] {
-            let found = parse_endpoint(text).ok().map(|endpoint| endpoint.to_string());
-            assert_eq!(found.as_deref(), expected, "{text}");
-        }
-    }
 
     #[test]
     fn registries_are_docker_io_and_the_upstreams_unless_they_are_named() {

@@ -1,7 +1,8 @@
 //! `BuildKit`: mirrors, to which it always adds the registry itself.
 
-use super::options::{CA_FILE, Options, is_loopback, names_of};
+use super::options::{CA_FILE, Options, names_of};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use crate::cli::clients::Endpoint;
 
 /// The settings for `BuildKit`.
 pub(super) fn setting(options: &Options) -> Result<Setting, Refusal> {
@@ -11,17 +12,25 @@ pub(super) fn setting(options: &Options) -> Result<Setting, Refusal> {
         let authority = &mirror.authority;
         tables.push(format!("[registry.\"{name}\"]\n  mirrors = [\"{authority}\"]\n"));
     }
-    let trust = match options.ca_path(mirror) {
-        Some(path) => Some(format!("  ca = [\"{path}\"]\n")),
-        None => (!mirror.is_tls).then(|| "  http = true\n".to_owned()),
-    };
-    tables.extend(trust.map(|trust| format!("[registry.\"{}\"]\n{trust}", mirror.authority)));
+    let table = mirror_table(options.ca_path(mirror), mirror);
+    tables.extend(table.map(|table| format!("[registry.\"{}\"]\n{table}", mirror.authority)));
     let content = format!("# {MARK} buildkit`.\n{}", tables.join("\n"));
     let mut setting = Setting::new("buildkit");
     setting.file("/etc/buildkit/buildkitd.toml", content, Merge::TomlTables);
     options.put_ca(mirror, &mut setting);
     note(options, &mut setting);
     Ok(setting)
+}
+
+/// What is to be said of the mirror itself. `BuildKit` speaks https to others, but http to an address
+/// of its own host where nothing says otherwise, a CA or not.
+fn mirror_table(ca: Option<&str>, mirror: &Endpoint) -> Option<String> {
+    let ca = ca.map(|path| format!("  ca = [\"{path}\"]\n")).unwrap_or_default();
+    match (mirror.is_tls, mirror.is_loopback()) {
+        (false, _) => Some("  http = true\n".to_owned()),
+        (true, true) => Some(format!("  http = false\n{ca}")),
+        (true, false) => Some(ca).filter(|ca| !ca.is_empty()),
+    }
 }
 
 fn note(options: &Options, setting: &mut Setting) {
@@ -37,7 +46,7 @@ fn note(options: &Options, setting: &mut Setting) {
         "Docker's own builder reads daemon.json instead (`immutag setup docker`)",
     );
     setting.note(About::Pushes, "to the registry itself, as before; immutag takes none");
-    let is_here = options.mirror().is_ok_and(|mirror| is_loopback(&mirror.authority));
+    let is_here = options.mirror().is_ok_and(Endpoint::is_loopback);
     if is_here {
         setting.note(
             About::Then,
@@ -92,5 +101,14 @@ mod tests {
         let public = setting(&options).unwrap();
         let parsed: toml::Table = public.files[0].content.parse().unwrap();
         assert!(parsed["registry"].get("proxy.example:5050").is_none());
+    }
+
+    #[test]
+    fn tls_on_this_host_is_said_for_buildkit_speaks_http_to_its_own_host() {
+        let mut options = options(&[]);
+        options.endpoints.mirror.as_mut().unwrap().is_tls = true;
+        let parsed: toml::Table = setting(&options).unwrap().files[0].content.parse().unwrap();
+        let mirror = &parsed["registry"]["127.0.0.1:5050"];
+        assert_eq!(mirror["http"].as_bool(), Some(false));
     }
 }

@@ -6,17 +6,15 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 use super::hosts;
 use super::options::Options;
 use super::setting::{About, MARK, Merge, Refusal, Setting};
-use super::version::{Found, Version};
-
-/// The plugin that has the key: in files of version 2, which containerd 1 and 2 read, and of
-/// version 3 and later, which containerd 2 reads.
-const PLUGINS: [&str; 2] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"];
+use super::toml_tables::not_toml;
+use super::version::Found;
+use crate::cli::clients::{CRI_PLUGINS as PLUGINS, Version};
 
 /// The first version that reads `hosts.toml`.
-const FIRST: Version = Version::new(1, 5);
+const FIRST: Version = Version(1, 5, 0);
 
 /// The first version that knows files of version 3.
-const SECOND_MAJOR: Version = Version::new(2, 0);
+const SECOND_MAJOR: Version = Version(2, 0, 0);
 
 /// The settings for containerd.
 pub(super) fn setting(options: &Options, found: &Found) -> Result<Setting, Refusal> {
@@ -43,8 +41,12 @@ fn note(found: &Found, options: &Options, setting: &mut Setting) {
         }
     };
     setting.note(About::Version, version);
-    setting
-        .note(About::Open, format!("`ctr` reads this only with --hosts-dir {}", options.hosts_dir));
+    let programs = format!(
+        "`ctr` reads this only with --hosts-dir {}; where `disabled_plugins` in config.toml names \
+         cri, as Docker's packages have it, nothing else reads it but nerdctl",
+        options.hosts_dir
+    );
+    setting.note(About::Open, programs);
     setting.note(
         About::Open,
         "`registry.mirrors` and `registry.configs` in config.toml, and files that its `imports` \
@@ -73,7 +75,7 @@ fn config_toml(version: Option<Version>, hosts_dir: &str) -> String {
 /// # Errors
 /// Words, where that cannot be done without a loss, or where containerd would not start with it.
 pub(super) fn merge(existing: &str, ours: &str) -> Result<String, String> {
-    let mut document: DocumentMut = existing.parse().map_err(|error| format!("{error}"))?;
+    let mut document: DocumentMut = existing.parse().map_err(|error| not_toml(&error))?;
     let ours: DocumentMut = ours.parse().map_err(|error| format!("{error}"))?;
     if document.is_empty() {
         return Ok(format!("{existing}{ours}"));

@@ -4,12 +4,10 @@
 use serde_json::json;
 
 use super::hosts;
-use super::options::{Options, is_loopback};
+use super::options::Options;
 use super::setting::{About, Merge, Refusal, Setting};
-use super::version::{Found, Store, Version};
-
-/// The first version whose containerd store reads `hosts.toml`.
-const FIRST_WITH_HOSTS: Version = Version::new(28, 0);
+use super::version::Found;
+use crate::cli::clients::{DockerStore, Version};
 
 /// What Docker reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,9 +45,9 @@ pub(super) fn setting(options: &Options, found: &Found) -> Result<Setting, Refus
 }
 
 fn reads(found: &Found) -> Reads {
-    let is_old = found.version.is_some_and(|version| version < FIRST_WITH_HOSTS);
+    let is_old = found.version.is_some_and(|version| version < Version::DOCKER_READS_HOSTS);
     match found.store {
-        Some(Store::Containerd) if !is_old => Reads::HostsToml,
+        Some(DockerStore::Containerd) if !is_old => Reads::HostsToml,
         None if !is_old => Reads::Both,
         _ => Reads::RegistryMirrors,
     }
@@ -62,11 +60,11 @@ fn note_version(found: &Found, reads: Reads, setting: &mut Setting) {
             .to_owned(),
     };
     let store = match (found.store, reads) {
-        (Some(Store::Classic), _) => "with the classic store",
-        (Some(Store::Containerd), Reads::RegistryMirrors) => {
+        (Some(DockerStore::Classic), _) => "with the classic store",
+        (Some(DockerStore::Containerd), Reads::RegistryMirrors) => {
             "with the containerd store, which reads hosts.toml from 28 on only"
         }
-        (Some(Store::Containerd), _) => "with the containerd store",
+        (Some(DockerStore::Containerd), _) => "with the containerd store",
         (None, Reads::RegistryMirrors) => "of either store",
         (None, _) => {
             "of a store that is not known: these are the settings for both, and what is \
@@ -80,7 +78,7 @@ fn add_mirror(options: &Options, reads: Reads, setting: &mut Setting) -> Result<
     let mirror = options.mirror()?;
     let mut daemon = json!({ "registry-mirrors": [mirror.to_string()] });
     let direct = options.endpoints.direct.as_ref();
-    if let Some(direct) = direct.filter(|it| !it.is_tls && !is_loopback(&it.authority)) {
+    if let Some(direct) = direct.filter(|it| !it.is_tls && !it.is_loopback()) {
         daemon["insecure-registries"] = json!([direct.authority]);
     }
     let content = format!("{daemon:#}\n");
@@ -129,7 +127,7 @@ mod tests {
     use super::super::options::fixtures::{options, private_options};
     use super::*;
 
-    fn found(version: Option<&str>, store: Option<Store>) -> Found {
+    fn found(version: Option<&str>, store: Option<DockerStore>) -> Found {
         let version = version.map(|version| version.parse().unwrap());
         Found { version, store, by: version.map(|_| "--version") }
     }
@@ -149,10 +147,10 @@ mod tests {
         let hosts = "/etc/docker/certs.d/docker.io/hosts.toml";
         for (version, store, expected) in [
             (Some("20.10.24"), None, (true, false)),
-            (Some("20.10.24"), Some(Store::Classic), (true, false)),
-            (Some("27.5"), Some(Store::Containerd), (true, false)),
-            (Some("28.0"), Some(Store::Classic), (true, false)),
-            (Some("28.0"), Some(Store::Containerd), (false, true)),
+            (Some("20.10.24"), Some(DockerStore::Classic), (true, false)),
+            (Some("27.5"), Some(DockerStore::Containerd), (true, false)),
+            (Some("28.0"), Some(DockerStore::Classic), (true, false)),
+            (Some("28.0"), Some(DockerStore::Containerd), (false, true)),
             (Some("29.1"), None, (true, true)),
             (None, None, (true, true)),
         ] {
@@ -177,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_classic_store_on_this_host() {
-        let found = found(Some("20.10.24"), Some(Store::Classic));
+        let found = found(Some("20.10.24"), Some(DockerStore::Classic));
         let setting = setting(&docker_options(options(&["ghcr.io"])), &found).unwrap();
         assert_eq!(paths(&setting), ["/etc/docker/daemon.json"]);
         insta::assert_snapshot!(setting.files[0].content, @r#"
@@ -191,7 +189,7 @@ mod tests {
 
     #[test]
     fn the_classic_store_of_another_host() {
-        let found = found(None, Some(Store::Classic));
+        let found = found(None, Some(DockerStore::Classic));
         let private = setting(&docker_options(private_options(&[])), &found).unwrap();
         let expected = [
             "/etc/docker/daemon.json",

@@ -4,6 +4,8 @@ use toml_edit::{DocumentMut, Item, TableLike};
 
 use super::options::{Options, Pushes, Scope, Target};
 use super::setting::{About, MARK, Merge, Refusal, Setting};
+use super::toml_tables::not_toml;
+use crate::cli::clients::hosts_folder;
 
 /// Adds a `hosts.toml` for each registry, and what is to be known about them.
 ///
@@ -13,7 +15,7 @@ pub(super) fn add(options: &Options, setting: &mut Setting) -> Result<(), Refusa
     let mirror = options.mirror()?;
     for target in &options.targets {
         for name in target.scope.names("_default") {
-            let path = format!("{}/{}/hosts.toml", options.hosts_dir, directory(name));
+            let path = format!("{}/{}/hosts.toml", options.hosts_dir, hosts_folder(name));
             let content = hosts_toml(options, target, name, setting.subject)?;
             setting.file(path, content, Merge::Hosts);
         }
@@ -60,14 +62,6 @@ fn note(options: &Options, setting: &mut Setting) {
     }
 }
 
-/// The directory that is looked for first: with `host_port_` beside it, `host:port` is not read.
-fn directory(name: &str) -> String {
-    match name.rsplit_once(':') {
-        Some((host, port)) if !port.ends_with(']') => format!("{host}_{port}_"),
-        _ => name.to_owned(),
-    }
-}
-
 fn hosts_toml(
     options: &Options,
     target: &Target,
@@ -103,10 +97,7 @@ fn hosts_toml(
 pub(super) fn objection(existing: &str) -> Option<String> {
     let document: DocumentMut = match existing.parse() {
         Ok(document) => document,
-        Err(error) => {
-            let first = error.to_string().lines().next().unwrap_or_default().to_owned();
-            return Some(format!("it is no TOML ({first}): repair it, or move it away"));
-        }
+        Err(error) => return Some(not_toml(&error)),
     };
     let hosts = document.get("host").and_then(Item::as_table_like);
     let hosts = hosts.into_iter().flat_map(TableLike::iter);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
 
-use super::plan::Step;
+use super::plan::{Step, read};
 
 /// Writes the file, and gives the backup of what was there.
 ///
@@ -23,8 +23,9 @@ pub(super) fn install(step: &Step) -> anyhow::Result<Option<PathBuf>> {
     let name = path.display().to_string();
     let folder = path.parent().filter(|folder| *folder != Path::new("")).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("{} cannot be made", folder.display()))?;
-    let now = fs::read_to_string(path).ok();
-    ensure!(now == step.before, "{name} has changed meanwhile; it was not written");
+    let now = read(path).with_context(|| format!("{name} has changed meanwhile"))?;
+    let is_as_planned = now.map(|(text, _)| text) == step.before;
+    ensure!(is_as_planned, "{name} has changed meanwhile; it was not written");
     let temporary = beside(path, &format!(".immutag-{}", std::process::id()));
     let written = write(&temporary, step).and_then(|()| {
         let backup = step.before.as_ref().map(|_| back_up(path)).transpose()?;
@@ -96,6 +97,25 @@ mod tests {
         assert!(error.to_string().contains("has changed meanwhile"), "{error}");
         assert_eq!(fs::read_to_string(&step.path).unwrap(), "another hand\n");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_came_into_the_place_of_nothing_is_not_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        let planned = |after: &str| Step {
+            path: path.clone(),
+            before: None,
+            after: after.to_owned(),
+            mode: 0o644,
+        };
+        fs::write(&path, b"\xff another hand's").unwrap();
+        assert!(install(&planned("ours\n")).is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"\xff another hand's");
+        fs::remove_file(&path).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert!(install(&planned("ours\n")).is_err());
+        assert!(path.is_symlink() && !folder.path().join("elsewhere").exists());
     }
 
     #[test]

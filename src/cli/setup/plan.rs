@@ -1,17 +1,21 @@
 //! What installing settings would change, before anything does.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
+use rustix::fs::OFlags;
 
 use super::merge::merged;
 use super::setting::{Setting, SettingFile};
 
 /// The mode of a file that is new; one that is there keeps its own.
 pub(super) const MODE: u32 = 0o644;
+
+/// The most that is read of a file, in bytes: settings are smaller.
+const LIMIT: u64 = 1 << 20;
 
 /// What becomes of each file, in the settings' order.
 #[derive(Debug)]
@@ -51,19 +55,9 @@ impl Step {
     fn new(file: &SettingFile, root: &Path) -> anyhow::Result<Self> {
         let path = below(root, &file.path);
         refuse_way_out(&path, root)?;
-        let (before, mode) = match fs::symlink_metadata(&path) {
-            Err(error) if is_absent(&error) => (None, MODE),
-            Err(error) => return Err(error).context(cannot_be_read(&path)),
-            Ok(found) if !found.is_file() => bail!(
-                "{} is no plain file (a link, maybe): nothing was changed; write to what it \
-                 stands for",
-                path.display()
-            ),
-            Ok(found) => {
-                let text = fs::read_to_string(&path).with_context(|| cannot_be_read(&path))?;
-                (Some(text), found.permissions().mode() & 0o7777)
-            }
-        };
+        let found = read(&path)
+            .with_context(|| format!("{} cannot be read; nothing was changed", path.display()))?;
+        let (before, mode) = found.map_or((None, MODE), |(text, mode)| (Some(text), mode));
         let after = merged(file, before.as_deref())?;
         Ok(Self { path, before, after, mode })
     }
@@ -74,12 +68,34 @@ impl Step {
     }
 }
 
-fn is_absent(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
+/// The text of a file and its mode; `None`: it is not there.
+///
+/// # Errors
+/// It is no plain file, no text, or too large. A link is not followed, and a pipe not waited for.
+pub(super) fn read(path: &Path) -> io::Result<Option<(String, u32)>> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Ok(file) => file,
+        Err(error) if is_absent(&error) => return Ok(None),
+        Err(_) if path.is_symlink() => {
+            return Err(io::Error::other("it is a link: write to what it stands for"));
+        }
+        Err(error) => return Err(error),
+    };
+    let found = file.metadata()?;
+    if !found.is_file() {
+        return Err(io::Error::other("it is no plain file"));
+    }
+    let mut text = String::new();
+    file.take(LIMIT + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LIMIT {
+        return Err(io::Error::other(format!("it has more than {} MiB", LIMIT >> 20)));
+    }
+    Ok(Some((text, found.permissions().mode() & 0o7777)))
 }
 
-fn cannot_be_read(path: &Path) -> String {
-    format!("{} cannot be read; nothing was changed", path.display())
+fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// `path` below `root`; a relative path of the settings stays relative to the working directory
@@ -125,11 +141,25 @@ mod tests {
         fs::create_dir(&outside).unwrap();
         std::os::unix::fs::symlink(&outside, root.join("etc/away")).unwrap();
         std::os::unix::fs::symlink(outside.join("file"), root.join("etc/link")).unwrap();
-        for (path, words) in [("/etc/away/file", "leads out of"), ("/etc/link", "no plain file")] {
+        for (path, words) in [("/etc/away/file", "leads out of"), ("/etc/link", "it is a link")] {
             let error = Plan::new(&setting(path), &root).unwrap_err();
-            assert!(error.to_string().contains(words), "{error}");
+            assert!(format!("{error:#}").contains(words), "{error:#}");
         }
         assert!(Plan::new(&setting("/etc/fine/file"), &root).unwrap().changes().count() == 1);
+    }
+
+    #[test]
+    fn what_never_ends_or_is_too_large_is_refused_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join("pipe");
+        let (kind, mode) = (rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, kind, mode, 0).unwrap();
+        let large = folder.path().join("large");
+        fs::File::create(&large).unwrap().set_len(LIMIT + 1).unwrap();
+        for (path, words) in [(&pipe, "no plain file"), (&large, "more than 1 MiB")] {
+            let error = read(path).unwrap_err();
+            assert!(error.to_string().contains(words), "{error}");
+        }
     }
 
     #[test]

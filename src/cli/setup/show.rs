@@ -3,6 +3,7 @@
 
 use std::io;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::Serialize;
 use similar::TextDiff;
@@ -10,10 +11,10 @@ use similar::TextDiff;
 use super::plan::{MODE, Plan, Step};
 use super::setting::{Merge, Note, Setting, SettingFile};
 use crate::cli::output::Printer;
-use crate::cli::table::escape;
+use crate::cli::table::{WIDTH, escape, wrapped};
 
-/// How wide notes are.
-const WIDTH: usize = 98;
+/// How long the shortest difference is looked for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Settings, for programs.
 #[derive(Serialize)]
@@ -136,7 +137,9 @@ fn step_view(step: &Step) -> FileView<'_> {
 fn diff(step: &Step) -> Option<String> {
     let name = path(&step.path);
     let old = if step.before.is_some() { &name } else { "/dev/null" };
-    let lines = TextDiff::from_lines(step.before.as_deref().unwrap_or_default(), &step.after);
+    let before = step.before.as_deref().unwrap_or_default();
+    // It is true in any case; without end of time it would be the shortest.
+    let lines = TextDiff::configure().timeout(PATIENCE).diff_lines(before, step.after.as_str());
     step.is_change().then(|| lines.unified_diff().header(old, &name).to_string())
 }
 
@@ -163,21 +166,6 @@ fn notes(printer: &mut Printer, notes: &[Note]) -> io::Result<()> {
     Ok(())
 }
 
-/// A text in lines of at most `width` characters, unless a word is longer.
-fn wrapped(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -194,11 +182,5 @@ mod tests {
         assert_eq!(changed, "--- /etc/a\n+++ /etc/a\n@@ -1,2 +1,2 @@\n a\n-b\n+c\n");
         let created = diff(&step(None, "a\n")).unwrap();
         assert!(created.starts_with("--- /dev/null\n+++ /etc/a\n"), "{created}");
-    }
-
-    #[test]
-    fn notes_are_wrapped_between_words() {
-        assert_eq!(wrapped("a bb ccc dddd", 6), ["a bb", "ccc", "dddd"]);
-        assert_eq!(wrapped("a-long-word b", 4), ["a-long-word", "b"]);
     }
 }

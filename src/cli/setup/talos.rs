@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 
-use super::options::{Options, is_loopback};
+use super::options::Options;
 use super::setting::{About, MARK, Merge, Refusal, Setting};
 use crate::cli::clients::Endpoint;
 
@@ -50,7 +50,7 @@ fn note(options: &Options, setting: &mut Setting) {
          (Talos 1.12 and later), and either may come first: see `talosctl get machineconfig`",
     );
     setting.note(About::Pushes, "nodes do not push");
-    if options.mirror().is_ok_and(|mirror| is_loopback(&mirror.authority)) {
+    if options.mirror().is_ok_and(Endpoint::is_loopback) {
         setting.note(
             About::Then,
             "127.0.0.1 is each node itself: use --mirror with an address that the nodes reach",

@@ -1,6 +1,6 @@
 //! Tables in a TOML file of somebody else's: ours are put in, and what is there stays.
 
-use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
+use toml_edit::{Array, DocumentMut, Item, TableLike, TomlError, Value};
 
 /// Puts the tables of `ours` into `existing`: in a list our elements come first and the others
 /// stay.
@@ -8,11 +8,20 @@ use toml_edit::{Array, DocumentMut, Item, TableLike, Value};
 /// # Errors
 /// Words, where `existing` is no TOML, or says something else than ours at the same place.
 pub(super) fn merge(existing: &str, ours: &str) -> Result<String, String> {
-    let mut document: DocumentMut =
-        existing.parse().map_err(|error| format!("it is no TOML: {error}"))?;
+    let mut document: DocumentMut = existing.parse().map_err(|error| not_toml(&error))?;
     let ours: DocumentMut = ours.parse().map_err(|error| format!("{error}"))?;
     merge_table(document.as_table_mut(), ours.as_table(), "")?;
     Ok(document.to_string())
+}
+
+/// That a file is no TOML, and where, in one line.
+pub(super) fn not_toml(error: &TomlError) -> String {
+    let text = error.to_string();
+    let place = text.lines().next().unwrap_or_default();
+    // Without a place the message is all there is.
+    let why =
+        if place == error.message() { String::new() } else { format!(": {}", error.message()) };
+    format!("it is no TOML ({place}{why}): repair it, or move it away")
 }
 
 fn merge_table(theirs: &mut dyn TableLike, ours: &dyn TableLike, path: &str) -> Result<(), String> {

@@ -1,31 +1,19 @@
 //! containerd's `config.toml` and what it imports.
 
+use crate::cli::clients::CRI_PLUGINS;
 use crate::cli::doctor::node::{Node, Value};
 use crate::cli::doctor::scene::{Fault, Process, Scene, Settings};
 
 /// Where its settings are, unless `--config` says otherwise.
 pub(super) const CONFIG: &str = "/etc/containerd/config.toml";
 
-/// The names under which the CRI plugin is turned off.
-const CRI: [&str; 3] = ["cri", "io.containerd.cri.v1.images", "io.containerd.grpc.v1.cri"];
-
-/// Where the plugin's settings are, in files of version 1, 2 and 3.
-pub(super) const LAYOUTS: [&str; 3] =
-    ["cri", "io.containerd.grpc.v1.cri", "io.containerd.cri.v1.images"];
+/// Where the CRI plugin's settings are, in files of version 1, 2 and 3; each name turns it off.
+pub(super) const LAYOUTS: [&str; 3] = ["cri", CRI_PLUGINS[0], CRI_PLUGINS[1]];
 
 /// The files of the settings, the main one first; a later one goes over those before it.
 pub(super) struct Config {
     pub(super) path: String,
     files: Vec<Settings>,
-}
-
-/// Those that run by themselves. Those that Docker, k3s or RKE2 bring are theirs.
-pub(super) fn processes(scene: &Scene) -> impl Iterator<Item = &Process> {
-    let is_foreign = |process: &Process| {
-        let parent = scene.processes.iter().find(|other| Some(other.id) == process.parent);
-        parent.is_some_and(|parent| ["dockerd", "k3s", "rke2"].contains(&parent.name.as_str()))
-    };
-    scene.running("containerd").filter(move |process| !is_foreign(process))
 }
 
 /// The main files of those that run; else of the one that would.
@@ -34,7 +22,7 @@ pub(super) fn paths(scene: &Scene) -> Vec<String> {
         let options = ["--config", "-c"].map(|name| process.option(name)).concat();
         options.last().copied().unwrap_or(CONFIG).to_owned()
     };
-    let mut paths: Vec<_> = processes(scene).map(given).collect();
+    let mut paths: Vec<_> = scene.independent("containerd").map(given).collect();
     if paths.is_empty() {
         paths.push(CONFIG.to_owned());
     }
@@ -92,7 +80,7 @@ impl Config {
     pub(super) fn has_cri(&self) -> bool {
         let disabled =
             self.find(&["disabled_plugins"]).map_or(Vec::new(), |(_, node)| node.texts());
-        !disabled.iter().any(|(_, name)| CRI.contains(name))
+        !disabled.iter().any(|(_, name)| LAYOUTS.contains(name))
     }
 
     /// Whether the plugin pulls as it did before 2.1, which still takes a list of paths.

@@ -2,11 +2,15 @@
 //!
 //! Source: Docker Engine API, `GET /info`.
 
+use std::os::fd::AsRawFd as _;
+
+use rustix::fs::fstat;
 use serde::Deserialize;
 
+use crate::cli::clients::Version;
+use crate::cli::doctor::files::Files;
 use crate::cli::doctor::question::get_local;
 use crate::cli::doctor::scene::{Process, Scene};
-use crate::cli::doctor::version::{Version, parse};
 
 /// Where it listens, unless `--host` says otherwise.
 const SOCKET: &str = "/var/run/docker.sock";
@@ -47,17 +51,24 @@ pub(in crate::cli::doctor) async fn ask(scene: &mut Scene) {
     if !scene.is_own {
         return;
     }
+    let asked = scene.anywhere("dockerd");
     let asked: Vec<_> =
-        scene.anywhere("dockerd").map(|process| (process.id, socket_of(process))).collect();
-    for (id, socket) in asked {
-        if let Some(info) = ask_one(&socket).await {
+        asked.map(|process| (process.id, process.user, socket_of(process))).collect();
+    for (id, user, socket) in asked {
+        if let Some(info) = ask_one(&scene.files, user, &socket).await {
             scene.dockers.insert(id, info);
         }
     }
 }
 
-async fn ask_one(socket: &str) -> Option<DockerInfo> {
-    let answer = get_local(socket, "/info").await?;
+/// Asks by a socket, if it is of the user whose process it should be: any process can call itself
+/// dockerd and name the socket of something else. In a container links count from its own root.
+async fn ask_one(files: &Files, user: Option<u32>, socket: &str) -> Option<DockerInfo> {
+    let handle = files.handle(socket)?;
+    if user != Some(fstat(&handle).ok()?.st_uid) {
+        return None;
+    }
+    let answer = get_local(&format!("/proc/self/fd/{}", handle.as_raw_fd()), "/info").await?;
     read(socket, &answer.body)
 }
 
@@ -72,7 +83,7 @@ fn read(socket: &str, body: &[u8]) -> Option<DockerInfo> {
     let properties = info.driver_status.unwrap_or_default();
     Some(DockerInfo {
         socket: socket.to_owned(),
-        version: parse(&info.server_version),
+        version: Version::find_in(&info.server_version),
         is_containerd: properties.iter().any(|property| property == &SNAPSHOTTER),
         mirrors: info.registry_config.mirrors.unwrap_or_default(),
     })
@@ -102,7 +113,7 @@ mod tests {
     #[test]
     fn an_answer_tells_store_version_and_mirrors() {
         let classic = read("/s", CLASSIC.as_bytes()).unwrap();
-        assert_eq!((classic.version, classic.is_containerd), (Some((20, 10, 24)), false));
+        assert_eq!((classic.version, classic.is_containerd), (Some(Version(20, 10, 24)), false));
         assert_eq!(classic.mirrors, ["http://127.0.0.1:5050/"]);
         let containerd = read("/s", CONTAINERD.as_bytes()).unwrap();
         assert_eq!((containerd.is_containerd, containerd.mirrors.len()), (true, 0));
@@ -133,8 +144,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("docker.sock");
         let socket = path.to_str().unwrap().to_owned();
-        assert_eq!(ask_one(&socket).await, None);
+        let files = Files::below(std::path::Path::new("/"));
+        let user = rustix::process::geteuid().as_raw();
+        assert_eq!(ask_one(&files, Some(user), &socket).await, None);
         let listener = UnixListener::bind(&path).unwrap();
+        for other in [None, Some(user + 1)] {
+            assert_eq!(ask_one(&files, other, &socket).await, None, "it is somebody else's");
+        }
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut asked = [0; 1024];
@@ -144,7 +160,7 @@ mod tests {
             stream.write_all(format!("{head}{CLASSIC}").as_bytes()).unwrap();
             String::from_utf8_lossy(&asked[..length]).into_owned()
         });
-        let info = ask_one(&socket).await.unwrap();
+        let info = ask_one(&files, Some(user), &socket).await.unwrap();
         assert_eq!((info.mirrors.len(), info.socket), (1, socket));
         assert!(server.join().unwrap().starts_with("GET /info HTTP/1.1\r\n"));
     }

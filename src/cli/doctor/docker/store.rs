@@ -1,41 +1,36 @@
 //! Where a dockerd keeps images, which decides what it asks.
 
 use super::Daemon;
+use crate::cli::clients::{DockerStore, Version};
 use crate::cli::doctor::node::Value;
-use crate::cli::doctor::version::{Version, words};
+use crate::cli::doctor::version::words;
 
 /// From this version on a new installation has containerd's store.
-const CONTAINERD_BY_DEFAULT: Version = (29, 0, 0);
+const CONTAINERD_BY_DEFAULT: Version = Version(29, 0, 0);
 
 /// The drivers of containerd's store; every other one is of the classic store.
 const SNAPSHOTTERS: [&str; 5] =
     ["fuse-overlayfs-snapshotter", "native", "nydus", "overlayfs", "stargz"];
 
-/// Where a daemon keeps images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Store {
-    Classic,
-    Containerd,
-}
-
 impl Daemon<'_> {
     /// The store, and how it is known.
-    pub(super) fn store(&self) -> (Store, String) {
+    pub(super) fn store(&self) -> (DockerStore, String) {
         let version = self.version();
         if let Some(info) = self.info() {
-            let store = if info.is_containerd { Store::Containerd } else { Store::Classic };
+            let store =
+                if info.is_containerd { DockerStore::Containerd } else { DockerStore::Classic };
             return (store, format!("{}, as {} says", name(store), info.place()));
         }
         let feature = self.config.root.entry(&["features", "containerd-snapshotter"]);
         if let Some(entry) = feature
             && let Value::Flag(is_on) = entry.node.value
         {
-            let store = if is_on { Store::Containerd } else { Store::Classic };
+            let store = if is_on { DockerStore::Containerd } else { DockerStore::Classic };
             return (store, format!("{}, by {}", name(store), self.config.at(entry.line)));
         }
         if let Some(driver) = self.driver() {
             let is_classic = !SNAPSHOTTERS.contains(&driver.as_str());
-            let store = if is_classic { Store::Classic } else { Store::Containerd };
+            let store = if is_classic { DockerStore::Classic } else { DockerStore::Containerd };
             return (store, format!("{}, by the storage driver {driver}", name(store)));
         }
         // An upgrade keeps what there was.
@@ -45,7 +40,7 @@ impl Daemon<'_> {
         let is_new = version.is_some_and(|version| version >= CONTAINERD_BY_DEFAULT);
         let is_remapped = self.value("userns-remap").is_some();
         let is_containerd = is_new && !is_upgraded && !is_remapped;
-        let store = if is_containerd { Store::Containerd } else { Store::Classic };
+        let store = if is_containerd { DockerStore::Containerd } else { DockerStore::Classic };
         (store, format!("{}, the default here of dockerd {}", name(store), words(version)))
     }
 
@@ -69,9 +64,9 @@ impl Daemon<'_> {
     }
 }
 
-const fn name(store: Store) -> &'static str {
+const fn name(store: DockerStore) -> &'static str {
     match store {
-        Store::Classic => "the classic store",
-        Store::Containerd => "containerd's store",
+        DockerStore::Classic => "the classic store",
+        DockerStore::Containerd => "containerd's store",
     }
 }

@@ -1,12 +1,13 @@
 //! Makes a scene of a host: what runs on it, and in which versions.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use super::{Process, Scene};
-use crate::cli::clients::Endpoints;
+use crate::cli::clients::{Endpoints, Version, printed};
 use crate::cli::doctor::files::Files;
-use crate::cli::doctor::version::{Version, of_package, of_program};
+use crate::cli::doctor::version::of_package;
 
 /// The variables of processes that say where registries are asked. Others are none of our business.
 const VARIABLES: [&str; 10] = [
@@ -26,11 +27,8 @@ const VARIABLES: [&str; 10] = [
 const PROGRAMS: [&str; 7] = ["buildkitd", "containerd", "crio", "dockerd", "k3s", "podman", "rke2"];
 
 /// Programs whose version decides what settings mean, with the packages that bring them.
-const VERSIONED: [(&str, &[&str]); 3] = [
-    ("containerd", &["containerd", "containerd.io"]),
-    ("dockerd", &["docker.io", "docker-ce"]),
-    ("k3s", &[]),
-];
+const VERSIONED: [(&str, &[&str]); 2] =
+    [("containerd", &["containerd", "containerd.io"]), ("dockerd", &["docker.io", "docker-ce"])];
 
 /// What to look at, beside the host itself.
 pub(in crate::cli::doctor) struct Order {
@@ -41,7 +39,7 @@ pub(in crate::cli::doctor) struct Order {
 
 /// Looks at the host whose files are below `root`. No program of another root is run.
 pub(in crate::cli::doctor) fn gather(root: &Path, order: Order) -> Scene {
-    gather_from(Files::Root(root.to_owned()), root == Path::new("/"), order)
+    gather_from(Files::below(root), root == Path::new("/"), order)
 }
 
 /// The same with files from anywhere; `is_own`: they are those of the host that this runs on.
@@ -69,12 +67,27 @@ pub(in crate::cli::doctor) fn gather_from(files: Files, is_own: bool, order: Ord
 
 /// Of the program that runs, else of the one that is installed, else of its package.
 fn version(scene: &Scene, is_own: bool, name: &str, packages: &[&str]) -> Option<Version> {
-    let running = scene.running(name).filter_map(|process| process.arguments.first());
-    let running =
-        running.filter(|path| path.starts_with('/')).find(|path| scene.files.exists(path));
+    let running = scene.independent(name).filter_map(|process| process.arguments.first());
+    let is_it = |path: &&String| path.starts_with('/') && path.ends_with(&format!("/{name}"));
+    let running = running.filter(is_it).find(|path| scene.files.exists(path));
     let path = running.cloned().or_else(|| scene.program(name));
-    let asked = path.filter(|_| is_own).and_then(|path| of_program(&path));
+    let trusted = path.filter(|path| is_own && is_trusted(Path::new(path)));
+    let asked = trusted.and_then(|path| Version::find_in(&printed(&path, &["--version"])?));
     asked.or_else(|| of_package(&scene.files, packages))
+}
+
+/// Whether nobody but root and this user can have put a program there. Any user may have a process
+/// that calls itself `/home/them/containerd`, and the doctor is root.
+fn is_trusted(path: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    let is_safe = |path: &Path| {
+        path.metadata().is_ok_and(|found| {
+            [0, user].contains(&found.uid()) && found.permissions().mode() & 0o022 == 0
+        })
+    };
+    // By the name that is called, and by what it stands for.
+    let real = path.canonicalize();
+    real.is_ok_and(|real| path.ancestors().chain(real.ancestors()).all(is_safe))
 }
 
 fn own_environment() -> BTreeMap<String, String> {
@@ -117,10 +130,13 @@ fn process(files: &Files, id: u32) -> Option<Process> {
     });
     let container = is_contained(files, id).then(|| format!("/proc/{id}/root"));
     let status = read("status").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    let parent = status.as_deref().and_then(|status| {
-        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
-    });
-    Some(Process { id, parent, name, arguments, environment, container })
+    let field = |name: &str| {
+        let status = status.as_deref()?;
+        let value = status.lines().find_map(|line| line.strip_prefix(name))?;
+        value.split_whitespace().next()?.parse().ok()
+    };
+    let (parent, user) = (field("PPid:"), field("Uid:"));
+    Some(Process { id, parent, user, name, arguments, environment, container })
 }
 
 /// Whether a process has a process namespace of its own, as those in containers have. A service
@@ -128,4 +144,23 @@ fn process(files: &Files, id: u32) -> Option<Process> {
 fn is_contained(files: &Files, id: u32) -> bool {
     let namespace = |id: u32| files.link(&format!("/proc/{id}/ns/pid"));
     matches!((namespace(1), namespace(id)), (Some(first), Some(own)) if first != own)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_others_can_put_there_is_not_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("containerd");
+        std::fs::copy("/bin/true", &path).unwrap();
+        // Everybody may write to the directory of temporary files.
+        assert!(!is_trusted(&path), "{}", path.display());
+        assert!(is_trusted(Path::new("/usr/bin/env")));
+        let link = folder.path().join("env");
+        std::os::unix::fs::symlink("/usr/bin/env", &link).unwrap();
+        assert!(!is_trusted(&link), "who can put the link there has the choice of what it names");
+        assert!(!is_trusted(Path::new("/nowhere/containerd")));
+    }
 }

@@ -109,9 +109,14 @@ impl Pull {
         if !unread.contains_key(&place) {
             let following = self.look_at_content(origin, manifest, Scope::Pulled);
             match tokio::time::timeout(PATIENCE, following).await {
-                Ok(Ok(closure)) if closure.gaps.is_empty() => return Ok(closure),
-                Ok(Err(refusal)) => return Err(refusal),
-                Ok(Ok(_)) | Err(_) => unread.insert(place, ()),
+                Ok(looked) => {
+                    let closure = looked?;
+                    if !closure.gaps.is_empty() {
+                        unread.insert(place, ());
+                    }
+                    return Ok(closure);
+                }
+                Err(_) => unread.insert(place, ()),
             }
         }
         self.look_at_content(origin, manifest, Scope::Here).await

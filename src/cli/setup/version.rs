@@ -2,6 +2,9 @@
 
 use crate::cli::clients::{DockerStore, Version, printed};
 
+/// Where the dockerd whose settings are written listens.
+const SOCKET: &str = "unix:///var/run/docker.sock";
+
 /// What is known of an installed client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Found {
@@ -27,7 +30,8 @@ pub(super) fn docker(given: Option<Version>, store: Option<DockerStore>, may_ask
         return Found { version: given, store, by: given.map(|_| "--version") };
     }
     let format = "{{.ServerVersion}} {{json .DriverStatus}}";
-    let info = printed("docker", &["info", "--format", format]);
+    // The daemon of this host: a context or $DOCKER_HOST may name another.
+    let info = printed("docker", &["--host", SOCKET, "info", "--format", format]);
     let told = info.as_deref().and_then(Version::find_in);
     let told_store = told.and(info.as_deref()).map(store_of);
     let (version, by) = match (given, told) {

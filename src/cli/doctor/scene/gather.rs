@@ -142,8 +142,10 @@ fn process(files: &Files, id: u32) -> Option<Process> {
 /// Whether a process has a process namespace of its own, as those in containers have. A service
 /// may have a mount namespace of its own all the same.
 fn is_contained(files: &Files, id: u32) -> bool {
-    let namespace = |id: u32| files.link(&format!("/proc/{id}/ns/pid"));
-    matches!((namespace(1), namespace(id)), (Some(first), Some(own)) if first != own)
+    let namespace = |id: &str| files.link(&format!("/proc/{id}/ns/pid"));
+    // Where even root may not look at the first process, this one is the measure.
+    let host = namespace("1").or_else(|| namespace("self"));
+    matches!((host, namespace(&id.to_string())), (Some(host), Some(own)) if host != own)
 }
 
 #[cfg(test)]

@@ -213,6 +213,6 @@ fn a_listener_with_tls_is_told_as_such() {
     }
     stage.immutag.wait_for_log(&format!("mirror   https://{mirror}"));
     stage.immutag.wait_for_log(&format!("direct   https://{direct}"));
-    stage.immutag.wait_for_log(&format!("server = \\\"https://{mirror}\\\""));
+    stage.immutag.wait_for_log(&format!("[host.\\\"https://{mirror}\\\"]"));
     stage.finish();
 }

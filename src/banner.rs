@@ -1,11 +1,11 @@
 //! What a start says: in words, what is enforced and what is not, and what to paste.
 
 use std::io::{IsTerminal, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 use std::path::Path;
 
 use crate::app::App;
-use crate::config::{Config, Credentials, ListenerConfig, ListenerKind};
+use crate::config::{Config, Credentials, ListenerConfig, ListenerKind, reachable};
 use crate::ledger::LedgerStore;
 use crate::policy::explain::describe;
 
@@ -89,14 +89,6 @@ fn snippets(listeners: &[ListenerConfig]) -> Vec<String> {
         ]);
     }
     lines
-}
-
-/// An address that a client on this host can use.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
-    }
-    address
 }
 
 fn warnings(config: &Config, listeners: &[ListenerConfig]) -> Vec<String> {

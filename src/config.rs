@@ -15,5 +15,5 @@ pub use load::{Sources, load};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, HEAD_TIMEOUT, ListenerConfig, ListenerKind,
-    ListenerTls, MAX_CONNECTIONS, UpstreamConfig,
+    ListenerTls, MAX_CONNECTIONS, UpstreamConfig, reachable,
 };

@@ -4,13 +4,12 @@
 mod version;
 
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Serialize;
 
-use crate::config::{Config, ListenerConfig, ListenerKind};
+use crate::config::{Config, ListenerConfig, ListenerKind, reachable};
 pub(super) use version::{Version, printed};
 
 /// The plugin of containerd that has the settings of registries: in files of version 2, which
@@ -125,14 +124,6 @@ impl Endpoints {
             |kind| config.listeners.iter().find(|listener| listener.kind == kind).map(Endpoint::of);
         Self { direct: first(ListenerKind::Direct), mirror: first(ListenerKind::Mirror) }
     }
-}
-
-/// An address that a client on this host can use.
-pub(super) fn reachable(address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        return SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), address.port());
-    }
-    address
 }
 
 /// Whether a host's name or address is this host's own by its words.

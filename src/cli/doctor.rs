@@ -32,10 +32,10 @@ use anyhow::ensure;
 use clap::{Args, ValueEnum as _};
 
 use super::Global;
-use super::clients::{ClientKind, Endpoint, Endpoints, reachable};
+use super::clients::{ClientKind, Endpoint, Endpoints};
 use super::exit::Code;
 use super::output::{FormatArgs, Printer};
-use crate::config::Config;
+use crate::config::{Config, reachable};
 use crate::oci::Registry;
 use finding::{Finding, Standing};
 use live::Trial;

@@ -114,6 +114,14 @@ impl ListenerConfig {
     }
 }
 
+/// An address that a client on this host can use for a listener at `address`.
+pub fn reachable(address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        return loopback(address.port());
+    }
+    address
+}
+
 /// The files of a listener's certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerTls {

@@ -55,6 +55,17 @@ fn wait_until_held(immutag: &Immutag, image: &Image) {
     }
 }
 
+/// A registry with `app:1.0.0`, and an immutag that holds all of it.
+fn held_whole() -> (ScriptedRegistry, Image, Immutag) {
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    let immutag = setup(&registry, "hold").start();
+    assert_eq!(pull(&immutag).digest(), a.digest());
+    pull_blobs(&immutag, &a);
+    wait_until_held(&immutag, &a);
+    (registry, a, immutag)
+}
+
 /// The mirror refuses in the block's form, and says which part is missing and what ends it.
 #[track_caller]
 fn assert_closed(immutag: &Immutag, missing: &str, ends_by: &str) {
@@ -174,12 +185,7 @@ fn a_part_of_any_platform_that_is_gone_closes_an_index_but_an_attestation_does_n
 
 #[test]
 fn what_is_lost_here_and_upstream_is_noticed_before_the_first_reply_after_the_tag_moved() {
-    let registry = ScriptedRegistry::start();
-    let a = registry.push_image("app", "1.0.0", "a");
-    let immutag = setup(&registry, "hold").start();
-    assert_eq!(pull(&immutag).digest(), a.digest());
-    pull_blobs(&immutag, &a);
-    wait_until_held(&immutag, &a);
+    let (registry, a, immutag) = held_whole();
     let b = registry.push_image("app", "1.0.0", "b");
     let layer = &a.layers[0].digest;
     registry.fault(&format!("* blobs/{layer}"), Fault::Status(404));
@@ -191,12 +197,7 @@ fn what_is_lost_here_and_upstream_is_noticed_before_the_first_reply_after_the_ta
 
 #[test]
 fn a_pin_that_is_whole_here_is_served_without_waiting_for_the_upstream() {
-    let registry = ScriptedRegistry::start();
-    let a = registry.push_image("app", "1.0.0", "a");
-    let immutag = setup(&registry, "hold").start();
-    assert_eq!(pull(&immutag).digest(), a.digest());
-    pull_blobs(&immutag, &a);
-    wait_until_held(&immutag, &a);
+    let (registry, a, immutag) = held_whole();
     let gate = crate::support::gate::Gate::closed();
     registry.fault("* manifests/1.0.0", Fault::Hold(gate.clone()));
     let served = pull(&immutag);

@@ -3,8 +3,8 @@
 
 use sha2::{Digest as _, Sha512};
 
-use super::{NO_CACHE, REGISTRY, assert_closed, blob, held, pull, pull_blobs, setup};
-use super::{wait_until_held, whole_here};
+use super::whole_here;
+use super::{NO_CACHE, REGISTRY, assert_closed, blob, held, held_whole, pull, pull_blobs, setup};
 use crate::support::content::{Image, Manifest, OCI_INDEX, OCI_MANIFEST};
 use crate::support::fault::Fault;
 use crate::support::http::Call;
@@ -109,12 +109,7 @@ fn an_upstream_that_says_it_has_a_blob_and_gives_another_is_not_believed_again()
 
 #[test]
 fn a_stored_blob_that_lost_its_end_is_noticed_and_fetched_again() {
-    let registry = ScriptedRegistry::start();
-    let a = registry.push_image("app", "1.0.0", "a");
-    let immutag = setup(&registry, "hold").start();
-    assert_eq!(pull(&immutag).digest(), a.digest());
-    pull_blobs(&immutag, &a);
-    wait_until_held(&immutag, &a);
+    let (registry, a, immutag) = held_whole();
     let layer = &a.layers[0];
     let file = std::fs::File::options().write(true).open(held(&immutag, &layer.digest));
     file.and_then(|file| file.set_len(100)).expect("our own file");

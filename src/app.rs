@@ -101,10 +101,7 @@ impl App {
         let settings = settings(config, &metrics)?;
         let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
         let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
-        let limits = Limits {
-            max_size_bytes: config.cache.max_size_bytes,
-            min_free_bytes: config.cache.min_free_bytes,
-        };
+        let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
         let store = Arc::new(FsStore::open(&config.data_dir, limits).map_err(in_data_dir)?);
         let edges = Edges {
             ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,

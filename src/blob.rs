@@ -6,6 +6,7 @@ pub mod links;
 
 use std::fs::File;
 use std::io;
+use std::sync::Arc;
 
 use thiserror::Error;
 
@@ -14,8 +15,8 @@ use crate::oci::Digest;
 /// Stored content, open and verified when it was written.
 #[derive(Debug)]
 pub struct StoredBlob {
-    /// The file.
-    pub file: File,
+    /// The file; several readers may share it, each with an offset of its own.
+    pub file: Arc<File>,
     /// Its length in bytes.
     pub size_bytes: u64,
 }

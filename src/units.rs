@@ -13,6 +13,19 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ByteSize(pub u64);
 
+/// A number of bytes, or a share of the disk, written `80%`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskSize {
+    /// So many bytes.
+    Bytes(u64),
+    /// A share of the disk, in percent.
+    Share(Percent),
+}
+
+/// A share in whole percent, 0 to 100, written `80%`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Percent(pub u8);
+
 /// A duration, written `7d`, `1h 30m`, `500ms` or `0`; at most a century.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Span(pub Duration);
@@ -23,6 +36,9 @@ pub enum UnitError {
     /// It is not a duration.
     #[error("a duration is numbers with units, for example \"30s\", \"1h 30m\", \"7d\", or 0")]
     SpoilsDuration,
+    /// It is not a share.
+    #[error("a share is a whole number of percent, for example \"80%\"")]
+    SpoilsShare,
     /// It is not a size.
     #[error("a size is a number with a unit, for example \"500MB\" or \"20GiB\"")]
     SpoilsSize,
@@ -81,6 +97,61 @@ impl FromStr for ByteSize {
     }
 }
 
+impl Percent {
+    /// This share of `whole`, rounded down.
+    pub fn of(self, whole: u64) -> u64 {
+        let share = u128::from(whole) * u128::from(self.0.min(100)) / 100;
+        u64::try_from(share).unwrap_or(whole)
+    }
+}
+
+impl FromStr for Percent {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        let digits = text.trim().strip_suffix('%').ok_or(UnitError::SpoilsShare)?.trim_end();
+        let is_number = digits.bytes().all(|digit| digit.is_ascii_digit());
+        let percent = digits.parse().ok().filter(|percent| is_number && *percent <= 100);
+        percent.map(Self).ok_or(UnitError::SpoilsShare)
+    }
+}
+
+impl fmt::Display for Percent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&format!("{}%", self.0))
+    }
+}
+
+impl DiskSize {
+    /// How many bytes it is, on a disk of `disk` bytes.
+    pub fn bytes(self, disk: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Share(percent) => percent.of(disk),
+        }
+    }
+}
+
+impl fmt::Display for DiskSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(bytes) => ByteSize(*bytes).fmt(f),
+            Self::Share(percent) => write!(f, "{percent} of the disk"),
+        }
+    }
+}
+
+impl FromStr for DiskSize {
+    type Err = UnitError;
+
+    fn from_str(text: &str) -> Result<Self, UnitError> {
+        if text.contains('%') {
+            return text.parse().map(Self::Share);
+        }
+        text.parse().map(|ByteSize(bytes)| Self::Bytes(bytes))
+    }
+}
+
 impl fmt::Display for ByteSize {
     /// The exact size where a unit gives it in few digits, else rounded down to one decimal.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -131,24 +202,41 @@ impl fmt::Display for Span {
 
 impl<'de> Deserialize<'de> for ByteSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct SizeVisitor;
-        impl Visitor<'_> for SizeVisitor {
-            type Value = ByteSize;
+        deserializer.deserialize_any(Sizes("a size such as \"20GiB\"", ByteSize))
+    }
+}
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a size such as \"20GiB\"")
-            }
+impl<'de> Deserialize<'de> for DiskSize {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let expected = "a size such as \"20GiB\", or a share of the disk such as \"80%\"";
+        deserializer.deserialize_any(Sizes(expected, DiskSize::Bytes))
+    }
+}
 
-            fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<ByteSize, E> {
-                let negative = |_| E::invalid_value(Unexpected::Signed(number), &self);
-                u64::try_from(number).map(ByteSize).map_err(negative)
-            }
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
 
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<ByteSize, E> {
-                text.parse().map_err(E::custom)
-            }
-        }
-        deserializer.deserialize_any(SizeVisitor)
+/// Reads a plain number of bytes, or a text: what is expected, and what a number means.
+struct Sizes<T>(&'static str, fn(u64) -> T);
+
+impl<T: FromStr<Err = UnitError>> Visitor<'_> for Sizes<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<T, E> {
+        let negative = |_| E::invalid_value(Unexpected::Signed(number), &self);
+        u64::try_from(number).map(self.1).map_err(negative)
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
     }
 }
 
@@ -215,6 +303,23 @@ mod tests {
         ] {
             assert_eq!(ByteSize(bytes).to_string(), text);
         }
+    }
+
+    #[test]
+    fn a_share_of_the_disk_is_a_size_too() {
+        for (text, size, printed) in [
+            ("80%", DiskSize::Share(Percent(80)), "80% of the disk"),
+            ("100 %", DiskSize::Share(Percent(100)), "100% of the disk"),
+            ("20GiB", DiskSize::Bytes(20 << 30), "20GiB"),
+        ] {
+            assert_eq!(text.parse(), Ok(size), "{text}");
+            assert_eq!(size.to_string(), printed);
+        }
+        for text in ["101%", "%", "-1%", "+1%", "1.5%", "80%%"] {
+            assert_eq!(text.parse::<DiskSize>(), Err(UnitError::SpoilsShare), "{text}");
+        }
+        assert_eq!("80%".parse::<DiskSize>().unwrap().bytes(1000), 800);
+        assert_eq!(Percent(100).of(u64::MAX), u64::MAX);
     }
 
     #[test]

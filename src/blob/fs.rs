@@ -3,14 +3,19 @@
 //! `cache/blobs/<alg>/<2 hex>/<hex>` may go at any time; `held/<alg>/<2 hex>/<hex>` are hard links
 //! to what pins need. Staged files lie in `cache/staged/` and are removed at start.
 
+mod staged;
+
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{BlobError, BlobStore, StoredBlob};
 use crate::oci::{Digest, Hasher};
+use crate::units::DiskSize;
+
+pub use staged::Staged;
 
 /// The store below a data directory.
 pub struct FsStore {
@@ -28,10 +33,10 @@ struct Shared {
 /// How far the cache may grow.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most that `cache/` may hold, in bytes.
-    pub max_size_bytes: u64,
-    /// The least free space on its disk, in bytes.
-    pub min_free_bytes: u64,
+    /// The most that `cache/` may hold.
+    pub max_size: DiskSize,
+    /// The least free space on its disk.
+    pub min_free: DiskSize,
 }
 
 impl FsStore {
@@ -88,13 +93,14 @@ impl Shared {
     }
 
     fn has_room(&self, size_bytes: u64) -> Result<(), BlobError> {
+        let disk = rustix::fs::statvfs(&self.cache).map_err(io::Error::from)?;
+        let (whole, free) = (disk.f_blocks, disk.f_bavail);
+        let [whole, free] = [whole, free].map(|blocks| blocks.saturating_mul(disk.f_frsize));
         let used = self.used_bytes.load(Ordering::Relaxed);
-        if used.saturating_add(size_bytes) > self.limits.max_size_bytes {
+        if used.saturating_add(size_bytes) > self.limits.max_size.bytes(whole) {
             return Err(BlobError::Full("cache.max-size is reached"));
         }
-        let disk = rustix::fs::statvfs(&self.cache).map_err(io::Error::from)?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free.saturating_sub(size_bytes) < self.limits.min_free_bytes {
+        if free.saturating_sub(size_bytes) < self.limits.min_free.bytes(whole) {
             return Err(BlobError::Full("the disk's free space is at cache.min-free"));
         }
         Ok(())
@@ -107,7 +113,7 @@ impl BlobStore for FsStore {
             match File::open(path) {
                 Ok(file) => {
                     let size_bytes = file.metadata()?.len();
-                    return Ok(Some(StoredBlob { file, size_bytes }));
+                    return Ok(Some(StoredBlob { file: Arc::new(file), size_bytes }));
                 }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
@@ -177,71 +183,6 @@ fn hashes_to(mut file: &File, digest: &Digest) -> io::Result<bool> {
         match file.read(&mut piece)? {
             0 => return Ok(hasher.finish().supports(digest)),
             length => hasher.update(&piece[..length]),
-        }
-    }
-}
-
-/// Content on its way into the store. Dropped before [`Staged::commit`] it leaves nothing.
-pub struct Staged {
-    file: File,
-    path: PathBuf,
-    hasher: Hasher,
-    claimed: Digest,
-    written: u64,
-    shared: Arc<Shared>,
-    committed: bool,
-}
-
-impl Staged {
-    /// Another handle on the staged file, for readers that follow the writer.
-    pub fn reader(&self) -> io::Result<File> {
-        self.file.try_clone()
-    }
-
-    /// Hashes and writes the next bytes.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        const CHECK_EACH: u64 = 64 << 20;
-        if self.written / CHECK_EACH != (self.written + bytes.len() as u64) / CHECK_EACH {
-            self.shared.has_room(self.written)?;
-        }
-        self.hasher.update(bytes);
-        self.file.write_all(bytes)?;
-        self.written += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Whether the bytes written so far hash to what was claimed.
-    pub fn verify(&self) -> Result<(), BlobError> {
-        if self.hasher.clone().finish().supports(&self.claimed) {
-            return Ok(());
-        }
-        Err(BlobError::Mismatch { claimed: self.claimed })
-    }
-
-    /// Makes the content visible under the claimed digest, if its bytes hash to it.
-    ///
-    /// The bytes are synced before the atomic rename: a crash before it leaves a staged file that
-    /// the next start removes, a crash after it whole content.
-    pub fn commit(mut self) -> Result<(), BlobError> {
-        self.verify()?;
-        self.file.sync_data()?;
-        let target = self.shared.cached(&self.claimed);
-        fs::create_dir_all(target.parent().expect("a blob's path has a parent"))?;
-        let is_new = !target.exists();
-        fs::rename(&self.path, &target)?;
-        self.committed = true;
-        if is_new {
-            self.shared.used_bytes.fetch_add(self.written, Ordering::Relaxed);
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Staged {
-    fn drop(&mut self) {
-        if !self.committed {
-            // What stays behind here is cleared at the next start.
-            let _ = fs::remove_file(&self.path);
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::de::{Deserializer, Visitor};
 
 use crate::policy::Reaction;
 use crate::secret::Secret;
-use crate::units::{ByteSize, Span};
+use crate::units::{ByteSize, DiskSize, Percent, Span};
 
 /// Everything that can be written.
 #[derive(Debug, Default, Deserialize)]
@@ -63,6 +63,8 @@ pub(super) struct RawListener {
     pub(super) max_connections: Option<usize>,
     /// Connections served at once that come from one address; 0: as many as there are.
     pub(super) max_connections_per_client: Option<usize>,
+    /// HTTP/2 only: requests that one connection may have open at once.
+    pub(super) max_streams: Option<u32>,
     /// Time for a TLS handshake, and for a request's head.
     pub(super) head_timeout: Option<Span>,
 }
@@ -109,10 +111,44 @@ pub(super) struct RawLedger {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct RawCache {
-    /// The most that `cache/` may hold.
-    pub(super) max_size: Option<ByteSize>,
+    /// The most that stored content may take.
+    pub(super) max_size: Option<DiskSize>,
     /// Nothing is cached while the disk has less free space than this.
-    pub(super) min_free: Option<ByteSize>,
+    pub(super) min_free: Option<DiskSize>,
+    /// What is synced to the disk before it counts as stored.
+    pub(super) durable: Option<RawDurable>,
+    /// What is kept of what a pin needs.
+    pub(super) retain: Option<RawRetain>,
+    /// How long held content stays without a pull.
+    pub(super) retain_idle: Option<Span>,
+    /// Within what time all stored content is hashed again; 0: never.
+    pub(super) scrub: Option<Span>,
+    /// How many blobs are fetched at once.
+    pub(super) max_fills: Option<usize>,
+    /// What share of a blob must be here for its fetch to go on without a reader.
+    pub(super) finish_from: Option<Percent>,
+}
+
+/// `cache.durable`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawDurable {
+    /// Everything.
+    All,
+    /// What pins need.
+    Held,
+    /// Nothing.
+    None,
+}
+
+/// `cache.retain`
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum RawRetain {
+    /// Everything that the pin leads to.
+    AllPlatforms,
+    /// What clients have pulled.
+    Pulled,
 }
 
 /// `[[rule]]`
@@ -195,6 +231,10 @@ pub(super) struct RawUpstream {
     pub(super) header_timeout: Option<Span>,
     /// Time without a byte of a body.
     pub(super) body_idle_timeout: Option<Span>,
+    /// Requests and bodies under way at once.
+    pub(super) max_connections: Option<usize>,
+    /// How fast its bodies are read, all together; 0: as fast as they come.
+    pub(super) max_bytes_per_second: Option<ByteSize>,
 }
 
 /// `upstream.credentials`

@@ -1,5 +1,6 @@
 //! From what is written to what is valid, with every problem at once.
 
+mod cache;
 mod listeners;
 mod rules;
 mod secrets;
@@ -10,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::document::{Document, Texts};
 use super::load::Sources;
 use super::problem::{ConfigError, KeyPath, Problem};
-use super::raw::{RawCache, RawConfig, RawLedger};
-use super::resolved::{CacheConfig, Config};
+use super::raw::{RawConfig, RawLedger};
+use super::resolved::Config;
 
 /// The problems so far, and what is needed to say where they are.
 pub(super) struct Report<'a> {
@@ -37,7 +38,7 @@ pub(super) fn resolve(raw: RawConfig, mut report: Report<'_>) -> Result<Config, 
         stale_if_error: span(raw.stale_if_error, defaults.stale_if_error),
         offline: raw.offline.unwrap_or(defaults.offline),
         policy: rules::resolve(raw.rule, raw.builtin_rules.unwrap_or(true), &mut report),
-        cache: cache(&raw.cache, &defaults.cache),
+        cache: cache::resolve(&raw.cache, defaults.cache, &mut report),
         expected_ledger: expected_ledger(raw.ledger, &mut report),
         drain: span(raw.drain, defaults.drain),
         listeners,
@@ -59,13 +60,6 @@ fn data_dir(written: Option<&Path>, report: &mut Report<'_>) -> PathBuf {
         report.add(&key, message);
     }
     found.unwrap_or_default()
-}
-
-fn cache(raw: &RawCache, defaults: &CacheConfig) -> CacheConfig {
-    CacheConfig {
-        max_size_bytes: raw.max_size.map_or(defaults.max_size_bytes, |size| size.0),
-        min_free_bytes: raw.min_free.map_or(defaults.min_free_bytes, |size| size.0),
-    }
 }
 
 fn expected_ledger(raw: RawLedger, report: &mut Report<'_>) -> Option<String> {

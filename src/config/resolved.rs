@@ -1,5 +1,7 @@
 //! A configuration that is valid.
 
+mod cache;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -9,6 +11,8 @@ use crate::oci::Registry;
 use crate::policy::Policy;
 use crate::policy::builtin::builtin_rules;
 use crate::secret::Secret;
+
+pub use cache::{CacheConfig, Durability, Retention};
 
 /// Everything that `serve` needs, valid.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ impl Config {
             admin: AdminConfig { address: loopback(5052), hosts: Vec::new() },
             policy: Policy { rules: builtin_rules() },
             upstreams: BTreeMap::new(),
-            cache: CacheConfig { max_size_bytes: 20 << 30, min_free_bytes: 2 << 30 },
+            cache: CacheConfig::default(),
             expected_ledger: None,
             drain: Duration::from_secs(30),
         }
@@ -66,6 +70,9 @@ pub const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How many connections a listener serves at once, unless it is configured; the admin's always.
 pub const MAX_CONNECTIONS: usize = 16_384;
+
+/// How many requests an HTTP/2 connection may have open at once, unless it is configured.
+pub const MAX_STREAMS: u32 = 32;
 
 /// One listener.
 #[derive(Clone, Debug)]
@@ -90,6 +97,8 @@ pub struct ListenerConfig {
     /// Connections served at once that come from one address (of IPv6: from one /64 network);
     /// more are closed. 0: no bound.
     pub max_connections_per_client: usize,
+    /// HTTP/2 only: requests that one connection may have open at once.
+    pub max_streams: u32,
 }
 
 impl ListenerConfig {
@@ -105,6 +114,7 @@ impl ListenerConfig {
             head_timeout: HEAD_TIMEOUT,
             max_connections: MAX_CONNECTIONS,
             max_connections_per_client: 0,
+            max_streams: MAX_STREAMS,
         }
     }
 
@@ -184,8 +194,10 @@ pub struct UpstreamConfig {
     pub header_timeout: Duration,
     /// Time without a byte of a body.
     pub body_idle_timeout: Duration,
-    /// Idle and busy connections kept at most.
+    /// Requests and bodies under way at once; more wait.
     pub max_connections: usize,
+    /// How fast its bodies are read, all together, in bytes a second; 0: as fast as they come.
+    pub max_bytes_per_second: u64,
 }
 
 impl UpstreamConfig {
@@ -205,6 +217,7 @@ impl UpstreamConfig {
             header_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_mins(1),
             max_connections: 64,
+            max_bytes_per_second: 0,
         }
     }
 }
@@ -223,13 +236,4 @@ pub enum Credentials {
         /// The password.
         password: Secret,
     },
-}
-
-/// The cache.
-#[derive(Clone, Debug)]
-pub struct CacheConfig {
-    /// The most that `cache/` may hold, in bytes.
-    pub max_size_bytes: u64,
-    /// Nothing is cached while the disk has less free space than this, in bytes.
-    pub min_free_bytes: u64,
 }

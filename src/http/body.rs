@@ -66,8 +66,12 @@ impl Body {
 }
 
 /// Reads a file in large pieces, off the executor's threads.
-fn read_file(file: File, first: u64, length: u64) -> BoxStream<'static, Result<Bytes, Broken>> {
-    let (file, end) = (Arc::new(file), first + length);
+fn read_file(
+    file: Arc<File>,
+    first: u64,
+    length: u64,
+) -> BoxStream<'static, Result<Bytes, Broken>> {
+    let end = first + length;
     unfold(first, move |at| {
         let file = Arc::clone(&file);
         async move {

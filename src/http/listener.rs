@@ -24,7 +24,7 @@ use self::crowd::{Crowd, Place};
 use self::serve::{Manner, serve};
 use super::body::Body;
 use super::tls::ServerTls;
-use crate::config::{HEAD_TIMEOUT, ListenerConfig, MAX_CONNECTIONS};
+use crate::config::{HEAD_TIMEOUT, ListenerConfig, MAX_CONNECTIONS, MAX_STREAMS};
 use crate::metrics::Metrics;
 
 /// How long accepting pauses after an error, for one when no file descriptors are left.
@@ -56,11 +56,19 @@ pub struct ListenerLimits {
     pub connections: usize,
     /// Connections served at once of one client; more are closed. 0: no bound.
     pub per_client: usize,
+    /// Requests that one HTTP/2 connection has at once. Each may hold a piece of a blob that its
+    /// client does not take.
+    pub streams: u32,
 }
 
 impl Default for ListenerLimits {
     fn default() -> Self {
-        Self { head_timeout: HEAD_TIMEOUT, connections: MAX_CONNECTIONS, per_client: 0 }
+        Self {
+            head_timeout: HEAD_TIMEOUT,
+            connections: MAX_CONNECTIONS,
+            per_client: 0,
+            streams: MAX_STREAMS,
+        }
     }
 }
 
@@ -71,6 +79,7 @@ impl ListenerLimits {
             head_timeout: config.head_timeout,
             connections: config.max_connections,
             per_client: config.max_connections_per_client,
+            streams: config.max_streams,
         }
     }
 }
@@ -86,7 +95,8 @@ impl Listener {
     {
         let room = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
         let crowd = Crowd::new(self.limits.per_client);
-        let manner = Manner { head_timeout: self.limits.head_timeout, tls: self.tls.clone() };
+        let ListenerLimits { head_timeout, streams: max_streams, .. } = self.limits;
+        let manner = Manner { head_timeout, max_streams, tls: self.tls.clone() };
         let open = self.metrics.connections.with_label_values(&[self.name]);
         let mut running = JoinSet::new();
         loop {

@@ -63,7 +63,7 @@ pub enum BlobBody {
     /// A part of a stored, verified file.
     File {
         /// The file.
-        file: File,
+        file: Arc<File>,
         /// The first byte.
         first: u64,
         /// How many.

@@ -117,7 +117,7 @@ impl Pull {
             let Some(blob) = store.open(&claim)? else { return Ok(None) };
             let mut bytes = Vec::new();
             let limit = MANIFEST_LIMIT as u64 + 1;
-            std::io::Read::read_to_end(&mut std::io::Read::take(blob.file, limit), &mut bytes)?;
+            std::io::Read::read_to_end(&mut std::io::Read::take(&*blob.file, limit), &mut bytes)?;
             Ok(Some(bytes))
         };
         let bytes = match tokio::task::spawn_blocking(read).await.ok()? {

@@ -9,6 +9,7 @@ use crate::oci::{ComputedDigest, ManifestKind, Registry};
 use crate::pin::Content;
 use crate::policy::matcher::{Matcher, TagMatcher};
 use crate::policy::{Reaction, Rule};
+use crate::units::DiskSize;
 
 /// A clock that panics when it is told to: whatever asks it dies.
 #[derive(Default)]
@@ -53,7 +54,7 @@ impl Stage {
     fn new(reaction: Reaction) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let clock = Arc::<BrokenClock>::default();
-        let limits = Limits { max_size_bytes: 0, min_free_bytes: 0 };
+        let limits = Limits { max_size: DiskSize::Bytes(0), min_free: DiskSize::Bytes(0) };
         let edges = Edges {
             ledger: Arc::new(MemoryLedger::new(clock.clone())),
             store: Arc::new(FsStore::open(folder.path(), limits).unwrap()),

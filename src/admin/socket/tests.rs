@@ -16,6 +16,7 @@ use crate::oci::Digest;
 use crate::pin::{Content, PinKey};
 use crate::policy::Policy;
 use crate::pull::{Edges, Settings};
+use crate::units::DiskSize;
 use crate::upstream::Upstreams;
 
 /// A server with 40 pinned tags.
@@ -32,7 +33,7 @@ fn digest() -> Digest {
 }
 
 fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Pull> {
-    let limits = Limits { max_size_bytes: 0, min_free_bytes: 0 };
+    let limits = Limits { max_size: DiskSize::Bytes(0), min_free: DiskSize::Bytes(0) };
     let edges = Edges {
         ledger: Arc::clone(ledger) as _,
         store: Arc::new(FsStore::open(folder, limits).unwrap()),

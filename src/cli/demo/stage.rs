@@ -20,6 +20,7 @@ use crate::pin::{PinKey, TagState};
 use crate::policy::builtin::DEFAULT_RECHECK;
 use crate::policy::matcher::{Matcher, TagMatcher};
 use crate::policy::{Reaction, Rule};
+use crate::units::DiskSize;
 
 /// How long to wait for what happens after a reply.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -61,7 +62,7 @@ impl Stage {
         }
         config.admin.address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         // Real files, but the machine's free space is not the story.
-        config.cache.min_free_bytes = 0;
+        config.cache.min_free = DiskSize::Bytes(0);
         let upstream = UpstreamConfig {
             plain_http: true,
             allow_private: true,

@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::config::{Credentials, ListenerKind};
+use crate::units::DiskSize;
 
 mod example;
 mod refusals;
@@ -149,7 +150,7 @@ credentials = "client"
     assert_eq!(listener.default_upstream.as_str(), "ghcr.io");
     assert_eq!(listener.allow_from, [("10.0.0.0".parse().unwrap(), 8)]);
     assert_eq!(config.admin.hosts, ["metrics.example"]);
-    assert_eq!(config.cache.max_size_bytes, 1000);
+    assert_eq!(config.cache.max_size, DiskSize::Bytes(1000));
     let rule = &config.policy.rules[0];
     assert_eq!(rule.name, "rule 1 (immutag.toml:15)");
     assert_eq!(rule.accept_after, Some(Duration::from_hours(72)));
@@ -183,8 +184,8 @@ fn environment_variables_go_before_the_file() {
     .variable("IMMUTAG_SERVICE_PORT", "tcp://10.0.0.1:5050")
     .loaded();
     assert!(config.offline);
-    assert_eq!(config.cache.max_size_bytes, 2 << 30);
-    assert_eq!(config.cache.min_free_bytes, 3 << 30);
+    assert_eq!(config.cache.max_size, DiskSize::Bytes(2 << 30));
+    assert_eq!(config.cache.min_free, DiskSize::Bytes(3 << 30));
     assert_eq!(config.stale_if_error, Duration::ZERO);
     assert_eq!(config.admin.hosts, ["metrics.example"]);
     let names: Vec<_> = config.policy.rules.iter().map(|rule| rule.name.as_str()).take(2).collect();

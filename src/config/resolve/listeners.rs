@@ -110,6 +110,12 @@ fn resolve_one(
         "with 0, no client could come in: leave it out for the default",
         report,
     );
+    let max_streams = above_zero(
+        raw.max_streams,
+        &path.key("max-streams"),
+        "with 0, no client could ask anything: leave it out for the default",
+        report,
+    );
     let kind = match raw.kind? {
         RawListenerKind::Direct => ListenerKind::Direct,
         RawListenerKind::Mirror => ListenerKind::Mirror,
@@ -124,6 +130,7 @@ fn resolve_one(
         head_timeout: head_timeout.unwrap_or(defaults.head_timeout),
         max_connections: max_connections.unwrap_or(defaults.max_connections),
         max_connections_per_client: raw.max_connections_per_client.unwrap_or(0),
+        max_streams: max_streams.unwrap_or(defaults.max_streams),
         ..defaults
     })
 }

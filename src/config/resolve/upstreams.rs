@@ -54,6 +54,9 @@ fn resolve_one(
     let header_timeout = limit("header-timeout", raw.header_timeout, defaults.header_timeout);
     let body_idle_timeout =
         limit("body-idle-timeout", raw.body_idle_timeout, defaults.body_idle_timeout);
+    if raw.max_connections == Some(0) {
+        report.add(&path.key("max-connections"), "it must be more than 0");
+    }
     check_hosts(&raw.auth_hosts, &path.key("auth-hosts"), report);
     check_repositories(&raw, path, report);
     UpstreamConfig {
@@ -68,7 +71,8 @@ fn resolve_one(
         connect_timeout,
         header_timeout,
         body_idle_timeout,
-        max_connections: defaults.max_connections,
+        max_connections: raw.max_connections.unwrap_or(defaults.max_connections),
+        max_bytes_per_second: raw.max_bytes_per_second.map_or(0, |size| size.0),
     }
 }
 

@@ -16,22 +16,18 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::activity::{Activity, Told};
-use super::serve::{BUFFER_SIZE, Ended};
+use super::serve::{BUFFER_SIZE, Ended, Manner};
 use super::stopped;
 use crate::http::body::Body;
 
 /// The largest header list of an HTTP/2 request, in bytes as RFC 9113, 6.5.2 counts them.
 const HEADER_LIST_SIZE: u32 = 64 << 10;
 
-/// Requests that one HTTP/2 connection has at once. Each may hold a piece of a blob (256 KiB) that
-/// its client does not take.
-const STREAMS: u32 = 32;
-
 /// What an HTTP/2 client may send of a body before it is read: nobody reads any.
 const WINDOW: u32 = 64 << 10;
 
 /// Streams of one HTTP/2 connection that may end by a reset of ours before the connection ends, as
-/// do those that a client begins beyond [`STREAMS`] before it has heard of that bound.
+/// do those that a client begins beyond `max-streams` before it has heard of that bound.
 const RESETS_OURS: usize = 256;
 
 /// Streams that a client may have reset before anybody looked at them.
@@ -51,7 +47,7 @@ const IDLE_AT_END: Duration = Duration::from_secs(10);
 /// hyper has no time limit for what an HTTP/2 client leaves out, its first bytes included.
 pub(super) async fn http2<S, F>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
-    head_timeout: Duration,
+    manner: Manner,
     service: S,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended>
@@ -59,6 +55,7 @@ where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let Manner { head_timeout, max_streams, .. } = manner;
     let activity = Activity::new();
     let answer = service_fn(|request: Request<Incoming>| {
         let is_head = request.method() == Method::HEAD;
@@ -70,7 +67,7 @@ where
         }
     });
     let stream = TokioIo::new(Told::new(stream, Arc::clone(&activity)));
-    let mut connection = pin!(bounded().serve_connection(stream, answer));
+    let mut connection = pin!(bounded(max_streams).serve_connection(stream, answer));
     let mut farewell: Option<Instant> = None;
     let (mut idle, mut stops) = (head_timeout, false);
     loop {
@@ -106,7 +103,7 @@ fn without_body(mut response: Response<Body>) -> Response<Body> {
     response.map(|_| Body::empty())
 }
 
-fn bounded() -> http2::Builder<TokioExecutor> {
+fn bounded(max_streams: u32) -> http2::Builder<TokioExecutor> {
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
@@ -114,7 +111,7 @@ fn bounded() -> http2::Builder<TokioExecutor> {
         .initial_stream_window_size(WINDOW)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(max_streams)
         .max_header_list_size(HEADER_LIST_SIZE)
         .max_local_error_reset_streams(RESETS_OURS)
         .max_pending_accept_reset_streams(RESETS_THEIRS)

@@ -49,6 +49,7 @@ pub(super) enum Ended {
 #[derive(Clone)]
 pub(super) struct Manner {
     pub(super) head_timeout: Duration,
+    pub(super) max_streams: u32,
     pub(super) tls: Option<Arc<ServerTls>>,
 }
 
@@ -70,18 +71,17 @@ where
     let stall_ms = u32::try_from(STALL.as_millis()).unwrap_or(u32::MAX);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall_ms);
     let service = move |request| service(request, peer);
-    let Manner { head_timeout, tls } = manner;
     // Boxed, so that no connection has room for the largest kind.
-    match tls {
-        None => Box::pin(http1(stream, head_timeout, service, stop)).await,
-        Some(tls) => Box::pin(https(stream, tls, head_timeout, service, stop)).await,
+    match manner.tls.clone() {
+        None => Box::pin(http1(stream, manner.head_timeout, service, stop)).await,
+        Some(tls) => Box::pin(https(stream, tls, manner, service, stop)).await,
     }
 }
 
 async fn https<S, F>(
     stream: TcpStream,
     tls: Arc<ServerTls>,
-    head_timeout: Duration,
+    manner: Manner,
     service: S,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), Ended>
@@ -89,16 +89,16 @@ where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
-    let handshake = Box::pin(timeout(head_timeout, tls.acceptor().accept(stream)));
+    let handshake = Box::pin(timeout(manner.head_timeout, tls.acceptor().accept(stream)));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
         () = stopped(&mut stop) => return Ok(()),
     };
     let stream = accepted.map_err(|_| Ended::Dawdles)?.map_err(Ended::Handshake)?;
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
-        return Box::pin(http2(stream, head_timeout, service, stop)).await;
+        return Box::pin(http2(stream, manner, service, stop)).await;
     }
-    Box::pin(http1(stream, head_timeout, service, stop)).await
+    Box::pin(http1(stream, manner.head_timeout, service, stop)).await
 }
 
 async fn http1<S, F>(

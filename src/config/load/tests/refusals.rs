@@ -22,7 +22,7 @@ kind = "transparent"
 [cache]
 max-sise = "1GiB"
 min-free = "lots"
-retain = "90d"
+no-such-key-at-all = "90d"
 [[rule]]
 repository = "a["
 on-conflict = "hold"
@@ -47,7 +47,7 @@ url = "http://a.example"
             "immutag.toml:5:8: listener 1: kind: unknown variant \"transparent\", expected \"direct\" or",
             "immutag.toml:7:1: cache.max-sise: there is no such key; did you mean \"max-size\"?",
             "immutag.toml:8:12: cache.min-free: a size is a number with a unit",
-            "immutag.toml:9:1: cache.retain: there is no such key; known here: max-size, min-free",
+            "immutag.toml:9:1: cache.no-such-key-at-all: there is no such key; known here: max-size, min-free, durable",
             "immutag.toml:11:14: rule 1: repository: \"a[\" is no glob: unclosed character class",
             "immutag.toml:15:15: rule 2: on-conflict: unknown variant \"hodl\", expected one of",
             "immutag.toml:17:16: rule 3: accept-after: only on-conflict = \"hold\" waits",

@@ -1,0 +1,76 @@
+//! Content on its way into the store.
+
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::Shared;
+use crate::blob::BlobError;
+use crate::oci::{Digest, Hasher};
+
+/// Content on its way into the store. Dropped before [`Staged::commit`] it leaves nothing.
+pub struct Staged {
+    pub(super) file: File,
+    pub(super) path: PathBuf,
+    pub(super) hasher: Hasher,
+    pub(super) claimed: Digest,
+    pub(super) written: u64,
+    pub(super) shared: Arc<Shared>,
+    pub(super) committed: bool,
+}
+
+impl Staged {
+    /// Another handle on the staged file, for readers that follow the writer.
+    pub fn reader(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
+    /// Hashes and writes the next bytes.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
+        const CHECK_EACH: u64 = 64 << 20;
+        if self.written / CHECK_EACH != (self.written + bytes.len() as u64) / CHECK_EACH {
+            self.shared.has_room(self.written)?;
+        }
+        self.hasher.update(bytes);
+        self.file.write_all(bytes)?;
+        self.written += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Whether the bytes written so far hash to what was claimed.
+    pub fn verify(&self) -> Result<(), BlobError> {
+        if self.hasher.clone().finish().supports(&self.claimed) {
+            return Ok(());
+        }
+        Err(BlobError::Mismatch { claimed: self.claimed })
+    }
+
+    /// Makes the content visible under the claimed digest, if its bytes hash to it.
+    ///
+    /// The bytes are synced before the atomic rename: a crash before it leaves a staged file that
+    /// the next start removes, a crash after it whole content.
+    pub fn commit(mut self) -> Result<(), BlobError> {
+        self.verify()?;
+        self.file.sync_data()?;
+        let target = self.shared.cached(&self.claimed);
+        fs::create_dir_all(target.parent().expect("a blob's path has a parent"))?;
+        let is_new = !target.exists();
+        fs::rename(&self.path, &target)?;
+        self.committed = true;
+        if is_new {
+            self.shared.used_bytes.fetch_add(self.written, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.committed {
+            // What stays behind here is cleared at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

@@ -101,17 +101,24 @@ impl Asker {
 impl Pull {
     /// Asks an upstream, unless that is switched off.
     pub(super) async fn ask(&self, upstream: &Upstream, ask: Ask) -> Result<Answer, Refusal> {
-        let is_canary = upstream.name.as_str() == super::canary::REGISTRY;
-        if self.settings.load().offline && !is_canary {
+        if self.is_offline(upstream) {
             return Err(Refusal {
-                help: "set offline = false, or pull what is held or cached".into(),
+                help: "pull it once with offline = false; immutag reads its configuration again at \
+                       SIGHUP"
+                    .into(),
                 ..Refusal::new(
-                    Reason::UpstreamUnavailable,
-                    "immutag is offline (offline = true), and this is not stored here",
+                    Reason::Offline,
+                    "immutag is offline (offline = true in its configuration), and what was asked \
+                     for is not stored here for this repository",
                 )
             });
         }
         Ok(upstream.ask(ask).await?)
+    }
+
+    /// Whether this upstream is not asked at all; the doctor's canary, on this machine, always is.
+    pub(super) fn is_offline(&self, upstream: &Upstream) -> bool {
+        self.settings.load().offline && upstream.name.as_str() != super::canary::REGISTRY
     }
 
     /// HEAD of a manifest: `None` if the upstream says that there is none.

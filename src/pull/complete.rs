@@ -71,6 +71,9 @@ impl Pull {
     /// Fetches and holds whatever of a pin is not held yet, off the path; at most once in ten
     /// minutes for the same pin.
     pub(super) fn complete_later(self: &Arc<Self>, origin: &Origin, key: &PinKey, pin: &Pin) {
+        if self.is_offline(&origin.upstream) {
+            return;
+        }
         let begun = self.memory.completed.entry((key.clone(), pin.sequence)).or_insert(());
         if !begun.is_fresh() {
             return;

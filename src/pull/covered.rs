@@ -90,6 +90,10 @@ impl Pull {
         if !is_gone && at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
             return Ok((state, None));
         }
+        // Nobody is asked, so nothing is known against the pin that was not known before.
+        if self.is_offline(&request.upstream) {
+            return Ok((state, None));
+        }
         let target = target(request, key, rule);
         if !is_gone && self.answers_first(request, rule, &state).await {
             self.board_sight(target);
@@ -118,8 +122,7 @@ impl Pull {
         state: &TagState,
     ) -> bool {
         let Some(pin) = &state.pin else { return false };
-        rule.reaction == Reaction::Hold
-            && (self.settings.load().offline || self.is_whole_here(request, pin).await)
+        rule.reaction == Reaction::Hold && self.is_whole_here(request, pin).await
     }
 
     /// Whether the upstream lets this client read the tag, or, where it has the tag no more, what

@@ -47,10 +47,12 @@ impl Pull {
                 });
                 let Some(manifest) = stale else { return Err(refusal) };
                 let mut reply = ManifestReply::from(manifest);
-                reply.warnings = vec![format!(
-                    "immutag: the last verified answer, since the upstream fails: {}",
-                    refusal.message
-                )];
+                let why = if refusal.reason == Reason::Offline {
+                    "immutag is offline".to_owned()
+                } else {
+                    format!("the upstream fails: {}", refusal.message)
+                };
+                reply.warnings = vec![format!("immutag: the last verified answer, since {why}")];
                 Ok(reply)
             }
             reply => reply,
@@ -141,7 +143,9 @@ impl Pull {
     }
 
     async fn last_verified(&self, key: &PinKey) -> Option<StoredManifest> {
-        let limit = self.settings.load().stale_if_error;
+        let settings = self.settings.load();
+        // Nobody waits for an upstream that is not asked: the answer counts for ever.
+        let limit = if settings.offline { Duration::MAX } else { settings.stale_if_error };
         // After a start nothing was asked yet; the time counts from the start then.
         let started = u64::try_from(self.memory.started.as_millis()).unwrap_or(u64::MAX);
         let asked = self.asked(key).at_ms.load(std::sync::atomic::Ordering::Relaxed);
@@ -166,7 +170,8 @@ impl Pull {
 fn is_trouble(reason: Reason) -> bool {
     matches!(
         reason,
-        Reason::Overloaded
+        Reason::Offline
+            | Reason::Overloaded
             | Reason::UpstreamRateLimited
             | Reason::UpstreamTimeout
             | Reason::UpstreamUnavailable

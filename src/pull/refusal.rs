@@ -30,6 +30,8 @@ pub enum Reason {
     ManifestUnknown,
     /// The repository's name is no name.
     NameInvalid,
+    /// No upstream is asked, by configuration, and it is not stored here.
+    Offline,
     /// Too much at once.
     Overloaded,
     /// The pinned manifest is neither here nor at the upstream.
@@ -62,7 +64,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::AddressNotAllowed,
         Self::BlobUnknown,
         Self::BodyNotAllowed,
@@ -73,6 +75,7 @@ impl Reason {
         Self::LedgerUnavailable,
         Self::ManifestUnknown,
         Self::NameInvalid,
+        Self::Offline,
         Self::Overloaded,
         Self::PinnedContentGone,
         Self::ReadOnly,
@@ -102,6 +105,7 @@ impl Reason {
             Self::LedgerUnavailable => "LEDGER_UNAVAILABLE",
             Self::ManifestUnknown => "MANIFEST_UNKNOWN",
             Self::NameInvalid => "NAME_INVALID",
+            Self::Offline => "OFFLINE",
             Self::Overloaded => "OVERLOADED",
             Self::PinnedContentGone => "PINNED_CONTENT_GONE",
             Self::ReadOnly => "READ_ONLY",
@@ -127,6 +131,7 @@ impl Reason {
             Self::DigestChanged
                 | Self::DigestRevoked
                 | Self::LedgerUnavailable
+                | Self::Offline
                 | Self::Overloaded
                 | Self::PinnedContentGone
         )

@@ -80,7 +80,9 @@ impl Pull {
     async fn look(self: Arc<Self>, target: Target) -> Result<Arc<TagState>, Refusal> {
         let asked = self.asked(&target.key);
         let result = self.look_at(&target, &asked).await;
-        if let Err(refusal) = &result {
+        if let Err(refusal) = &result
+            && refusal.reason != Reason::Offline
+        {
             Self::tell_trouble(&target, refusal);
         }
         // Under hold a failed ask counts too: the upstream is asked once per `recheck`, no more.

@@ -127,7 +127,7 @@ impl App {
     }
 
     /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error`,
-    /// `offline`, and where the certificate of a listener with TLS is.
+    /// `offline`, `retain`, `retain-idle`, and where the certificate of a listener with TLS is.
     ///
     /// An error changes none of them, and the files of certificates are then read again where
     /// they were.
@@ -187,6 +187,8 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
         upstreams: Upstreams::new(&config.upstreams)?.with_observer(Arc::new(observe)),
         stale_if_error: config.stale_if_error,
         offline: config.offline,
+        retain: config.cache.retain,
+        retain_idle: config.cache.retain_idle,
     })
 }
 
@@ -224,7 +226,7 @@ impl Wiring {
         let (pull, mut stopped) = (Arc::clone(&self.pull), self.stopped.clone());
         self.running.spawn(async move {
             tokio::select! {
-                () = pull.resume_completions() => {}
+                () = pull.retain() => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });

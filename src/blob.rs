@@ -59,6 +59,20 @@ pub trait BlobStore: Send + Sync {
     /// Keeps content for as long as a pin needs it, whatever becomes of the cache.
     fn hold(&self, digest: &Digest) -> io::Result<()>;
 
+    /// Whether content is held.
+    fn is_held(&self, digest: &Digest) -> io::Result<bool>;
+
+    /// Holds content no longer; what lies in the cache, too, stays there until it is evicted. No
+    /// error if it was not held.
+    fn let_go(&self, digest: &Digest) -> io::Result<()>;
+
+    /// When content was last used, in milliseconds since the Unix epoch, if it is here.
+    fn last_used_ms(&self, digest: &Digest) -> io::Result<Option<u64>>;
+
+    /// Held content that was last used before `before_ms`, the longest unused first, at most so
+    /// much. It waits for the disk.
+    fn idle_held(&self, before_ms: u64, most: usize) -> io::Result<Vec<Digest>>;
+
     /// Stores bytes that lie in memory.
     fn put(&self, claimed: &Digest, bytes: &[u8]) -> Result<(), BlobError> {
         let mut staged = self.stage(claimed, Some(bytes.len() as u64))?;

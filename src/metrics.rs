@@ -42,6 +42,8 @@ pub struct Metrics {
     pub possible_bypass: IntCounter,
     /// Refusals, by reason.
     pub refusals: IntCounterVec,
+    /// What pins keep.
+    pub retention: RetentionMetrics,
     /// Requests, by listener, method and status.
     pub requests: IntCounterVec,
     /// Time to the answer's header, by listener.
@@ -92,6 +94,33 @@ pub struct ListenerMetrics {
     pub certificate_failures: IntCounter,
     /// Connections closed at once, by listener kind and reason.
     pub refused: IntCounterVec,
+}
+
+/// What pins keep.
+pub struct RetentionMetrics {
+    /// Held content that was let go.
+    pub let_go: IntCounter,
+    /// How much that was, in bytes.
+    pub let_go_bytes: IntCounter,
+    /// What was fetched for pins in the background, by need and outcome.
+    pub retained: IntCounterVec,
+    /// Walks over all pins that came to their end.
+    pub walks: IntCounter,
+}
+
+impl RetentionMetrics {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            let_go: make.counter("let_go_total", "Held content that was let go"),
+            let_go_bytes: make.counter("let_go_bytes_total", "Bytes of it"),
+            retained: make.counters(
+                "retained_total",
+                "What was fetched for pins in the background",
+                &["need", "outcome"],
+            ),
+            walks: make.counter("retention_walks_total", "Walks over all pins"),
+        }
+    }
 }
 
 /// Latencies from 0.1 ms to about 30 s.
@@ -208,6 +237,7 @@ impl Metrics {
                 "Plain errors for covered tags on mirror listeners",
             ),
             refusals: make.counters("refusals_total", "Refusals", &["reason"]),
+            retention: RetentionMetrics::new(&make),
             requests: make.counters(
                 "requests_total",
                 "Requests answered",
@@ -292,6 +322,7 @@ mod tests {
             self.completions.with_label_values(&["x"]).inc();
             self.fills.with_label_values(&["x"]).inc();
             self.refusals.with_label_values(&["x"]).inc();
+            self.retention.retained.with_label_values(&["x", "y"]).inc();
             self.listeners.certificate_expiry.with_label_values(&["x", "y"]).inc();
             self.connections.with_label_values(&["x"]).inc();
             self.listeners.refused.with_label_values(&["x", "y"]).inc();

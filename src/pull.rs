@@ -13,19 +13,23 @@ mod complete;
 mod covered;
 mod filling;
 mod flights;
+mod idle;
 mod keep;
 mod listing;
 mod permit;
 mod recorded;
 mod refusal;
+mod retain;
 mod sight;
 mod tripwire;
+mod walk;
 mod whole;
 mod writing;
 
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -40,7 +44,7 @@ pub use tripwire::one_client;
 use crate::blob::BlobStore;
 use crate::blob::links::Links;
 use crate::clock::Clock;
-use crate::config::ListenerKind;
+use crate::config::{ListenerKind, Retention};
 use crate::ledger::{LedgerStore, StoredManifest};
 use crate::metrics::Metrics;
 use crate::oci::{Accept, Digest, ManifestReference, Registry, Repository};
@@ -58,6 +62,10 @@ pub struct Settings {
     pub stale_if_error: Duration,
     /// Ask no upstream.
     pub offline: bool,
+    /// What is kept of what a pin needs.
+    pub retain: Retention,
+    /// Held content that nobody pulled for this long may be let go; 0: it never is.
+    pub retain_idle: Duration,
 }
 
 /// What the pull path works with.
@@ -92,8 +100,10 @@ struct Memory {
     claims: moka::sync::Cache<(Arc<str>, Digest), PinKey>,
     /// Tags whose invalid answers were written down within the hour.
     invalid: moka::sync::Cache<PinKey, ()>,
-    /// Content that pins need, by repository, and what they call it.
-    kept: moka::sync::Cache<(Arc<str>, Digest), crate::oci::MediaType>,
+    /// Content that pins need, by repository.
+    kept: moka::sync::Cache<(Arc<str>, Digest), keep::Mark>,
+    /// How many of these marks were made.
+    marks_made: AtomicU64,
     /// Content that is held, with its link, by repository.
     held: moka::sync::Cache<(Arc<str>, Digest), ()>,
     /// When an upstream accepted credentials for a repository, by the monotonic clock.
@@ -112,9 +122,15 @@ struct Memory {
     /// Stored content that was hashed because a manifest claims another length.
     hashed: moka::sync::Cache<Digest, ()>,
     /// Pins whose content was completed, or tried to be, within ten minutes.
-    completed: moka::sync::Cache<(PinKey, u64), ()>,
+    completed: moka::sync::Cache<(PinKey, u64, retain::Need), ()>,
     /// Room for completions, for each upstream: none keeps another's tags waiting.
-    completions: moka::sync::Cache<Registry, Arc<tokio::sync::Semaphore>>,
+    completions: moka::sync::Cache<(Registry, retain::Need), Arc<tokio::sync::Semaphore>>,
+    /// Room for what waits to be fetched for pins.
+    chores: Arc<tokio::sync::Semaphore>,
+    /// Holding and letting go keep out of each other's way.
+    letting_go: idle::Gate,
+    /// Something that a pin needs was lost, or other settings want more to be kept.
+    wants_walk: tokio::sync::Notify,
     tripwire: tripwire::Tripwire,
     started: Duration,
 }
@@ -202,6 +218,8 @@ impl Pull {
     /// Takes new settings; requests under way keep theirs.
     pub fn reload(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+        self.mark_anew();
+        self.memory.wants_walk.notify_one();
     }
 
     /// The settings in force.
@@ -276,7 +294,12 @@ impl Memory {
                 .build(),
             claims: remembering(10_000, minute),
             invalid: remembering(10_000, Duration::from_hours(1)),
-            kept: moka::sync::Cache::new(100_000),
+            // The newest always has room: what it marks is pulled next.
+            kept: moka::sync::Cache::builder()
+                .max_capacity(keep::MARKS)
+                .eviction_policy(moka::policy::EvictionPolicy::lru())
+                .build(),
+            marks_made: AtomicU64::new(0),
             held: moka::sync::Cache::new(100_000),
             permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
@@ -290,6 +313,9 @@ impl Memory {
             unread: remembering(100_000, minute),
             hashed: remembering(100_000, Duration::from_hours(1)),
             completions: moka::sync::Cache::new(10_000),
+            chores: Arc::new(tokio::sync::Semaphore::new(retain::CHORES)),
+            letting_go: idle::Gate::default(),
+            wants_walk: tokio::sync::Notify::new(),
             tripwire: tripwire::Tripwire::default(),
             started,
         }

@@ -76,10 +76,22 @@ impl Fill {
     /// Waits until the writer is gone: whether the content agreed with its digest, and by then is
     /// stored or never will be.
     pub async fn settled(&self) -> bool {
+        self.settling().await
+    }
+
+    /// The same for one who does not read it.
+    pub fn settling(&self) -> impl Future<Output = bool> + Send + use<> {
         let mut progress = self.progress.clone();
-        while progress.changed().await.is_ok() {}
-        let state = progress.borrow().state;
-        state == State::Verified
+        async move {
+            while progress.changed().await.is_ok() {}
+            let state = progress.borrow().state;
+            state == State::Verified
+        }
+    }
+
+    /// How many bytes are here.
+    pub fn written(&self) -> u64 {
+        self.progress.borrow().written
     }
 
     /// Whether it failed: nobody should join it any more.

@@ -174,6 +174,54 @@ impl BlobStore for FsStore {
             _ => File::open(parent)?.sync_all(),
         }
     }
+
+    fn is_held(&self, digest: &Digest) -> io::Result<bool> {
+        place(&self.shared.held, digest).try_exists()
+    }
+
+    fn let_go(&self, digest: &Digest) -> io::Result<()> {
+        match fs::remove_file(place(&self.shared.held, digest)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    fn last_used_ms(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
+            match fs::metadata(path) {
+                Ok(metadata) => return Ok(Some(used_ms(&metadata)?)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+
+    fn idle_held(&self, before_ms: u64, most: usize) -> io::Result<Vec<Digest>> {
+        let mut idle = Vec::new();
+        for algorithm in list(&self.shared.held)? {
+            let name = algorithm.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            for file in list(&algorithm)?.iter().map(|prefix| list(prefix)) {
+                for path in file? {
+                    let hex = path.file_name().unwrap_or_default().to_string_lossy();
+                    // `links` is here, too.
+                    let Ok(digest) = format!("{name}:{hex}").parse::<Digest>() else { continue };
+                    let used_ms = used_ms(&fs::metadata(&path)?)?;
+                    if used_ms < before_ms {
+                        idle.push((used_ms, digest));
+                    }
+                }
+            }
+        }
+        idle.sort_unstable();
+        Ok(idle.into_iter().take(most).map(|(_, digest)| digest).collect())
+    }
+}
+
+/// A file's times tell when its content was last used.
+fn used_ms(metadata: &fs::Metadata) -> io::Result<u64> {
+    let since = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn hashes_to(mut file: &File, digest: &Digest) -> io::Result<bool> {

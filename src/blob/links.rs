@@ -91,6 +91,25 @@ impl Links {
         let path = place(&self.held, &key(registry, repository, digest));
         keep(&path, &line(link.media_type.as_ref()))
     }
+
+    /// Whether the link is held, whatever the cache has.
+    pub fn is_held(&self, registry: &Registry, repository: &Repository, digest: &Digest) -> bool {
+        place(&self.held, &key(registry, repository, digest)).exists()
+    }
+
+    /// Holds the link no longer; one that lies in the cache, too, stays there. No error if it was
+    /// not held.
+    pub fn let_go(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+        digest: &Digest,
+    ) -> io::Result<()> {
+        match fs::remove_file(place(&self.held, &key(registry, repository, digest))) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Unlike in `cache/`, a power cut or a kill must not take what stood here before, or what was

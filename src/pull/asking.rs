@@ -71,6 +71,16 @@ pub(super) struct Question {
 }
 
 impl Question {
+    /// Where it is asked.
+    pub(super) fn origin(&self) -> Origin {
+        let Self { upstream, repository, credential, .. } = self;
+        Origin {
+            upstream: Arc::clone(upstream),
+            repository: repository.clone(),
+            credential: credential.clone(),
+        }
+    }
+
     fn ask(&self, method: Method) -> Ask {
         Ask {
             method,

@@ -120,6 +120,7 @@ impl Pull {
             return Ok(from_file(&request, stored));
         }
         if let Some(fill) = running {
+            self.hold_filled(&request.origin(), digest, &fill);
             return Ok(from_fill(&request, &fill));
         }
         self.edges.metrics.cache_misses.with_label_values(&["blob"]).inc();
@@ -168,7 +169,10 @@ impl Pull {
         let filling =
             Filling { pull: Arc::clone(self), origin: request.origin(), digest: request.digest };
         Ok(match filling.source().await? {
-            Source::Fill(fill) => from_fill(request, &fill),
+            Source::Fill(fill) => {
+                self.hold_filled(&request.origin(), request.digest, &fill);
+                from_fill(request, &fill)
+            }
             Source::Passing(passing) => from_passing(request, passing),
             Source::Stored(stored) => from_file(request, stored),
         })

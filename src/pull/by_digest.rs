@@ -39,7 +39,7 @@ impl Pull {
     ) -> Result<StoredManifest, Refusal> {
         if let Some(manifest) = self.stored(origin, digest).await {
             self.edges.metrics.cache_hits.with_label_values(&["manifest"]).inc();
-            self.keep_manifest(&origin.upstream.name, &origin.repository, &manifest);
+            self.keep_manifest(origin, &manifest);
             return Ok(manifest);
         }
         self.edges.metrics.cache_misses.with_label_values(&["manifest"]).inc();
@@ -81,7 +81,7 @@ impl Pull {
         }
         self.link(&upstream.name, repository, &digest, Some(media_type));
         self.memory.manifests.insert(digest, manifest.clone());
-        self.keep_manifest(&upstream.name, repository, &manifest);
+        self.keep_manifest(&question.origin(), &manifest);
         Ok(manifest)
     }
 

@@ -50,6 +50,21 @@ pub(super) struct Named {
     pub(super) digest: Digest,
     /// A claim.
     pub(super) size_bytes: u64,
+    /// Whether it is a config, by the first manifest that names it.
+    pub(super) is_config: bool,
+}
+
+impl Named {
+    /// The blobs that a manifest names.
+    fn of(manifest: &Manifest) -> impl Iterator<Item = Self> {
+        let named = |descriptor: &Descriptor, is_config| Self {
+            digest: descriptor.digest,
+            size_bytes: descriptor.size_bytes,
+            is_config,
+        };
+        let layers = manifest.layers.iter().map(move |layer| named(layer, false));
+        manifest.config.iter().map(move |config| named(config, true)).chain(layers)
+    }
 }
 
 /// What a manifest's content comes to.
@@ -106,10 +121,9 @@ impl Pull {
                     continue;
                 }
             };
-            for Descriptor { digest, size_bytes, .. } in parsed.config.iter().chain(&parsed.layers)
-            {
-                if blobs.insert(*digest) {
-                    closure.blobs.push(Named { digest: *digest, size_bytes: *size_bytes });
+            for blob in Named::of(&parsed) {
+                if blobs.insert(blob.digest) {
+                    closure.blobs.push(blob);
                 }
             }
             let children = parsed.children.iter().filter(|child| is_followed(child, scope));
@@ -167,7 +181,7 @@ impl Pull {
         looked.unwrap_or_else(|_| blobs.iter().map(|blob| blob.digest).collect())
     }
 
-    fn has_here(&self, origin: &Origin, blob: Named) -> bool {
+    pub(super) fn has_here(&self, origin: &Origin, blob: Named) -> bool {
         let Origin { upstream, repository, .. } = origin;
         let digest = blob.digest;
         if self.edges.links.find(&upstream.name, repository, &digest).is_none() {
@@ -176,13 +190,13 @@ impl Pull {
         match self.edges.store.size_bytes(&digest) {
             Ok(Some(size_bytes)) if size_bytes == blob.size_bytes => true,
             // Either the manifest is wrong or the file.
-            Ok(Some(_)) => self.is_sound(origin, digest).unwrap_or(false),
+            Ok(Some(_)) => self.is_sound(digest).unwrap_or(false),
             _ => false,
         }
     }
 
     /// Whether stored content still hashes to its digest; if not, it is thrown away.
-    fn is_sound(&self, origin: &Origin, digest: Digest) -> io::Result<bool> {
+    fn is_sound(&self, digest: Digest) -> io::Result<bool> {
         if self.memory.hashed.contains_key(&digest) {
             return Ok(true);
         }
@@ -190,7 +204,7 @@ impl Pull {
         if is_sound {
             self.memory.hashed.insert(digest, ());
         } else {
-            self.memory.held.invalidate(&(origin.circle().0, digest));
+            self.content_lost();
             tracing::error!(%digest, "a stored blob is damaged: it was removed");
         }
         Ok(is_sound)

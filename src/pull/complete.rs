@@ -1,17 +1,17 @@
 //! When a tag moves or vanishes, its pin's content is completed at once and kept: the upstream may
-//! soon have it no more.
+//! soon have it no more. With `retain = "all-platforms"` every pin's is, in its turn.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::{StreamExt as _, stream};
-use tokio::sync::Semaphore;
 
 use super::asking::Origin;
 use super::closure::{Closure, Gap, Named, Scope};
 use super::filling::{Filling, Source};
 use super::refusal::{Reason, Refusal};
+use super::retain::Need;
 use super::whole::is_contested;
 use super::{Pull, Way};
 use crate::blob::BlobError;
@@ -19,9 +19,6 @@ use crate::config::Credentials;
 use crate::ledger::{LedgerError, RETRY_AFTER, StoredManifest};
 use crate::oci::Digest;
 use crate::pin::{Pin, PinKey, TagState};
-
-/// How many tags of one upstream are completed at once; others wait their turn.
-const TAGS_AT_ONCE: usize = 4;
 
 /// How many tags are read from the ledger at once.
 const PAGE: usize = 200;
@@ -64,37 +61,43 @@ impl Pull {
         let is_askable = !settings.offline && upstream.config.credentials != Credentials::Client;
         if is_askable && matches!(self.decide(key), Way::Covered(_)) {
             let repository = key.repository.clone();
-            self.complete_later(&Origin { upstream, repository, credential: None }, key, pin);
+            let origin = Origin { upstream, repository, credential: None };
+            self.complete_later(&origin, key, pin, Need::Contested);
         }
     }
 
     /// Fetches and holds whatever of a pin is not held yet, off the path; at most once in ten
     /// minutes for the same pin.
-    pub(super) fn complete_later(self: &Arc<Self>, origin: &Origin, key: &PinKey, pin: &Pin) {
+    pub(super) fn complete_later(
+        self: &Arc<Self>,
+        origin: &Origin,
+        key: &PinKey,
+        pin: &Pin,
+        need: Need,
+    ) {
         if self.is_offline(&origin.upstream) {
             return;
         }
-        let begun = self.memory.completed.entry((key.clone(), pin.sequence)).or_insert(());
+        let begun = self.memory.completed.entry((key.clone(), pin.sequence, need)).or_insert(());
         if !begun.is_fresh() {
             return;
         }
+        let Some(chore) = self.chore(need) else { return };
         let (pull, origin, key, pin) = (Arc::clone(self), origin.clone(), key.clone(), pin.clone());
         tokio::spawn(async move {
-            let room = pull.room(&origin).acquire_owned().await;
+            let room = pull.room(&origin, need).acquire_owned().await;
             let begun = Instant::now();
             let gap = pull.complete(&origin, &pin).await;
-            drop(room);
-            pull.tell_completed(&key, &pin, gap.as_ref(), begun);
+            drop((room, chore));
+            match need {
+                Need::Contested => pull.tell_completed(&key, &pin, gap.as_ref(), begun),
+                _ => pull.tell_retained(&key, need, gap.as_ref()),
+            }
         });
     }
 
-    fn room(&self, origin: &Origin) -> Arc<Semaphore> {
-        let room = || Arc::new(Semaphore::new(TAGS_AT_ONCE));
-        self.memory.completions.get_with_by_ref(&origin.upstream.name, room)
-    }
-
     /// The first thing that could not be had; everything else is held all the same.
-    async fn complete(self: &Arc<Self>, origin: &Origin, pin: &Pin) -> Option<Gap> {
+    pub(super) async fn complete(self: &Arc<Self>, origin: &Origin, pin: &Pin) -> Option<Gap> {
         let digest = pin.content.digest;
         let manifest = match self.load_pinned(pin).await {
             Some(manifest) => manifest,
@@ -114,7 +117,7 @@ impl Pull {
         gaps.into_iter().next()
     }
 
-    async fn hold_manifest(
+    pub(super) async fn hold_manifest(
         self: &Arc<Self>,
         origin: &Origin,
         manifest: StoredManifest,
@@ -131,29 +134,47 @@ impl Pull {
         self.hold_now(origin, digest).await
     }
 
-    async fn hold_blob(self: &Arc<Self>, origin: &Origin, blob: Named) -> Result<(), Gap> {
+    /// Holds a blob; one that is not here is fetched.
+    pub(super) async fn hold_blob(
+        self: &Arc<Self>,
+        origin: &Origin,
+        blob: Named,
+    ) -> Result<(), Gap> {
         let digest = blob.digest;
-        if !self.absent(origin, &[blob]).await.is_empty() {
-            self.fetch_blob(origin, digest).await.map_err(|why| Gap { digest, why })?;
+        let fetch = || self.fetch_blob(origin, digest);
+        let is_absent = !self.absent(origin, &[blob]).await.is_empty();
+        if is_absent {
+            fetch().await.map_err(|why| Gap { digest, why })?;
         }
-        self.hold_now(origin, digest).await
+        match self.hold_now(origin, digest).await {
+            // Evicted, or let go, since it was looked at.
+            Err(_) if !is_absent => {
+                fetch().await.map_err(|why| Gap { digest, why })?;
+                self.hold_now(origin, digest).await
+            }
+            held => held,
+        }
     }
 
-    async fn fetch_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Refusal> {
+    pub(super) async fn fetch_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Refusal> {
         if self.open_stored(digest).await.is_some() {
             // The bytes are here, by another repository.
             return self.vouch(origin, digest).await;
         }
         let filling = Filling { pull: Arc::clone(self), origin: origin.clone(), digest };
-        let words = match filling.source().await? {
-            Source::Fill(fill) if !fill.settled().await => "the upstream's bytes broke off",
-            Source::Passing(_) => "the cache takes nothing more",
-            Source::Fill(_) | Source::Stored(_) => return Ok(()),
-        };
-        Err(Refusal::new(Reason::UpstreamUnavailable, words))
+        match filling.source().await? {
+            Source::Fill(fill) if !fill.settled().await => {
+                let words = "the upstream's bytes broke off";
+                Err(Refusal::new(Reason::UpstreamUnavailable, words))
+            }
+            Source::Passing(_) => {
+                Err(Refusal::new(Reason::Overloaded, "the cache takes nothing more"))
+            }
+            Source::Fill(_) | Source::Stored(_) => Ok(()),
+        }
     }
 
-    async fn hold_now(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
+    pub(super) async fn hold_now(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
         let (pull, origin) = (Arc::clone(self), origin.clone());
         let holding = move || pull.hold(&origin.upstream.name, &origin.repository, digest);
         let held = tokio::task::spawn_blocking(holding).await;

@@ -27,6 +27,8 @@ pub(super) struct Asked {
     pub(super) repeats: AtomicU64,
     /// The sequence of the pin whose content was read, linked and marked as kept.
     pub(super) linked: AtomicU64,
+    /// How many marks there had been by then.
+    pub(super) linked_at: AtomicU64,
 }
 
 impl Pull {
@@ -211,12 +213,11 @@ impl Pull {
             }
             None => self.fetch_pinned(request, key, pin).await?,
         };
-        if asked.linked.load(Ordering::Relaxed) != pin.sequence {
+        if !self.is_marked(asked, pin) {
             // What was recorded became the pin by its digest alone, if its bytes were not at hand.
             let parsed = Manifest::parse(&manifest.bytes, Some(&pin.content.media_type));
             parsed.map_err(|error| not_held(key, digest, &Refusal::unreadable(&error)))?;
-            self.keep_pinned(key, &manifest);
-            asked.linked.store(pin.sequence, Ordering::Relaxed);
+            self.keep_pinned(&request.origin(), key, pin, &manifest);
         }
         Ok(manifest)
     }

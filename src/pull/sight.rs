@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::asking::{Fetched, Origin, Question};
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
+use super::retain::Need;
 use super::{Holder, Pull};
 use crate::event::EventKind;
 use crate::ledger::{Outcome, StoredManifest};
@@ -257,7 +258,7 @@ impl Pull {
         let moved =
             [EventKind::Conflict, EventKind::Deleted, EventKind::Flapped, EventKind::RolledBack];
         if let Some(pin) = state.pin.as_ref().filter(|_| moved.contains(&kind)) {
-            self.complete_later(&target.origin(), &target.key, pin);
+            self.complete_later(&target.origin(), &target.key, pin, Need::Contested);
         }
     }
 }

@@ -47,6 +47,8 @@ fn settings(reaction: Reaction) -> Settings {
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,
         offline: true,
+        retain: Retention::Pulled,
+        retain_idle: Duration::ZERO,
     }
 }
 

@@ -12,6 +12,7 @@ use super::asking::Origin;
 use super::closure::{AT_ONCE, Closure, Gap, Scope};
 use super::covered::PATIENCE;
 use super::refusal::{Reason, Refusal};
+use super::retain::Need;
 use super::{ManifestReply, ManifestRequest, Pull};
 use crate::ledger::StoredManifest;
 use crate::pin::{Content, Pin, PinKey, TagState};
@@ -135,7 +136,7 @@ impl Pull {
         };
         let absent = self.absent(origin, &closure.blobs).await;
         if !absent.is_empty() || !closure.gaps.is_empty() {
-            self.complete_later(origin, key, pin);
+            self.complete_later(origin, key, pin, Need::Contested);
         }
         if let Some(gap) = closure.gaps.last() {
             return Some(gap.clone());

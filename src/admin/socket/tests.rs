@@ -46,6 +46,8 @@ fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Pull> {
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,
         offline: false,
+        retain: crate::config::Retention::Pulled,
+        retain_idle: Duration::ZERO,
     };
     Pull::new(edges, settings)
 }

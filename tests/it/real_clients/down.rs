@@ -34,7 +34,7 @@ fn goes_on(reaction: &str) -> (Immutag, Image) {
         let reference = Upstream::reference(&immutag, way, TAG);
         pulls(&upstream.home(&immutag, way), &reference, &image);
     }
-    if reaction != "record" {
+    if matches!(reaction, "hold" | "block") {
         // What a pin needs is held, after the replies, and outlives cache and process.
         for blob in image.layers.iter().chain([&image.config]) {
             let hex = blob.digest.trim_start_matches("sha256:");

@@ -114,7 +114,7 @@ fn sighup_reads_the_certificate_at_once_and_from_where_the_configuration_says_no
     stage.immutag.write_configuration(&good.replace("\"server.", "\"next."));
     stage.immutag.signal(Signal::HUP);
     eventually("the other certificate", || stage.shows(&identity));
-    stage.immutag.wait_for_log("offline and certificates were read again");
+    stage.immutag.wait_for_log("read again; the rest needs a restart");
     // The old files are nobody's now, the new ones are looked at.
     install(&stage, &stage.issue());
     let newest = stage.issue();

@@ -20,7 +20,7 @@ use crate::pull::Pull;
 pub struct Admin {
     pull: Arc<Pull>,
     hosts: Vec<String>,
-    cache_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
+    observe_cache: Box<dyn Fn() + Send + Sync>,
 }
 
 /// What `/readyz` says.
@@ -37,13 +37,14 @@ struct Readiness {
 }
 
 impl Admin {
-    /// The service; `hosts` are names, beside addresses and localhost, that requests may carry.
+    /// The service; `hosts` are names, beside addresses and localhost, that requests may carry;
+    /// `observe_cache` takes over into the metrics how much is stored.
     pub fn new(
         pull: Arc<Pull>,
         hosts: Vec<String>,
-        cache_bytes: Box<dyn Fn() -> u64 + Send + Sync>,
+        observe_cache: Box<dyn Fn() + Send + Sync>,
     ) -> Self {
-        Self { pull, hosts, cache_bytes }
+        Self { pull, hosts, observe_cache }
     }
 
     /// Answers a request.
@@ -68,7 +69,7 @@ impl Admin {
     fn metrics(&self) -> Response<Body> {
         let edges = self.pull.edges();
         observe_ledger(&edges.metrics, &edges.ledger.status());
-        edges.metrics.cache_bytes.set(i64::try_from((self.cache_bytes)()).unwrap_or(i64::MAX));
+        (self.observe_cache)();
         typed(StatusCode::OK, "text/plain; version=0.0.4", edges.metrics.render())
     }
 

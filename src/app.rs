@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Admin;
 use crate::admin::socket::{self, Doers};
-use crate::blob::fs::{FsStore, Limits};
+use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::certificate::CertificateFault;
@@ -84,6 +84,7 @@ pub struct App {
     pub ledger: Arc<FileLedger>,
     /// Where it listens.
     pub addresses: Addresses,
+    store: Arc<FsStore>,
     certificates: Vec<Arc<ServerTls>>,
     stop: watch::Sender<bool>,
     running: JoinSet<()>,
@@ -101,12 +102,13 @@ impl App {
         let settings = settings(config, &metrics)?;
         let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
         let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
-        let limits = Limits { max_size: config.cache.max_size, min_free: config.cache.min_free };
-        let store = Arc::new(FsStore::open(&config.data_dir, limits).map_err(in_data_dir)?);
+        let options = Options::new(&config.cache, Arc::clone(&clock), metrics.cache.clone());
+        let store = Arc::new(FsStore::open_as(&config.data_dir, options).map_err(in_data_dir)?);
+        let links = Arc::new(Links::open(&config.data_dir).map_err(in_data_dir)?);
         let edges = Edges {
             ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,
             store: Arc::clone(&store) as _,
-            links: Links::open(&config.data_dir).map_err(in_data_dir)?,
+            links: Arc::clone(&links),
             metrics,
             clock,
         };
@@ -120,10 +122,10 @@ impl App {
         let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
         wiring.resume();
-        // The scan only makes the quota known: nobody waits for it.
-        wiring.running.spawn_blocking(move || scan(&store));
+        wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
         let addresses = Addresses { listeners, admin };
-        Ok(Self { pull, ledger, addresses, certificates, stop, running: wiring.running })
+        let running = wiring.running;
+        Ok(Self { pull, ledger, addresses, store, certificates, stop, running })
     }
 
     /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error`,
@@ -160,8 +162,19 @@ impl App {
         });
         let is_clean = ended.await.is_ok();
         self.running.shutdown().await;
+        self.close_store().await;
         self.ledger.close().await;
         is_clean
+    }
+}
+
+impl App {
+    async fn close_store(&self) {
+        let store = Arc::clone(&self.store);
+        match tokio::task::spawn_blocking(move || store.close()).await {
+            Ok(Err(error)) => tracing::warn!(%error, "stored content could not be synced"),
+            Ok(Ok(())) | Err(_) => {}
+        }
     }
 }
 
@@ -207,12 +220,6 @@ async fn open_ledger(
     };
     let opened = tokio::task::spawn_blocking(move || FileLedger::open(&options, clock)).await;
     Ok(Arc::new(opened.expect("opening the ledger does not panic")?))
-}
-
-fn scan(store: &FsStore) {
-    if let Err(error) = store.scan() {
-        tracing::warn!(%error, "the cache could not be counted");
-    }
 }
 
 struct Wiring {
@@ -279,9 +286,9 @@ impl Wiring {
         let socket = bind(config.admin.address, "admin").await?;
         let address = socket.local_addr().unwrap_or(config.admin.address);
         let store = Arc::clone(store);
-        let cache_bytes = Box::new(move || store.used_bytes());
+        let observe_cache = Box::new(move || store.observe());
         let hosts = config.admin.hosts.clone();
-        let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, cache_bytes));
+        let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, observe_cache));
         let answer = move |request, _peer| std::future::ready(service.answer(&request));
         let listener = Listener {
             socket,

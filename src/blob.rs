@@ -43,13 +43,25 @@ pub enum BlobError {
 /// What it gives back was hashed when it came in; content becomes visible under its digest only
 /// after the digest agreed, whole, by a rename.
 pub trait BlobStore: Send + Sync {
-    /// Opens content, held or cached.
+    /// Opens content, held or cached. It may wait for the disk: content that may have been lost
+    /// when the machine went down is hashed first, and damaged content is none.
     fn open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>>;
 
-    /// The length of content that is here, held or cached, in bytes.
+    /// The length of content that is here, held or cached, in bytes. It may wait as `open` does,
+    /// but is no use of it.
     fn size_bytes(&self, digest: &Digest) -> io::Result<Option<u64>>;
 
-    /// Begins to store content.
+    /// Notes that content was used, for who serves it without `open`.
+    fn touch(&self, digest: &Digest);
+
+    /// When content was used last, Unix time.
+    fn used_ms(&self, digest: &Digest) -> io::Result<Option<u64>>;
+
+    /// Whether content is known to be held, from memory. Shortly after the start it may be held
+    /// all the same.
+    fn is_held(&self, digest: &Digest) -> bool;
+
+    /// Begins to store content. It may wait for the disk: what was used least recently makes room.
     fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<fs::Staged, BlobError>;
 
     /// Hashes stored content again, and removes it if it is not what its digest says, wherever it
@@ -59,19 +71,16 @@ pub trait BlobStore: Send + Sync {
     /// Keeps content for as long as a pin needs it, whatever becomes of the cache.
     fn hold(&self, digest: &Digest) -> io::Result<()>;
 
-    /// Whether content is held.
-    fn is_held(&self, digest: &Digest) -> io::Result<bool>;
+    /// Lets go of content that no pin needs any more: it is cached like any other then.
+    fn unhold(&self, digest: &Digest) -> io::Result<()>;
 
-    /// Holds content no longer; what lies in the cache, too, stays there until it is evicted. No
-    /// error if it was not held.
-    fn let_go(&self, digest: &Digest) -> io::Result<()>;
-
-    /// When content was last used, in milliseconds since the Unix epoch, if it is here.
-    fn last_used_ms(&self, digest: &Digest) -> io::Result<Option<u64>>;
+    /// Held content that was found damaged or deleted since this was asked last: what needs it
+    /// has to fetch it anew.
+    fn take_lost(&self) -> Vec<Digest>;
 
     /// Held content that was last used before `before_ms`, the longest unused first, at most so
-    /// much. It waits for the disk.
-    fn idle_held(&self, before_ms: u64, most: usize) -> io::Result<Vec<Digest>>;
+    /// much; as far as it was counted.
+    fn idle_held(&self, before_ms: u64, most: usize) -> Vec<Digest>;
 
     /// Stores bytes that lie in memory.
     fn put(&self, claimed: &Digest, bytes: &[u8]) -> Result<(), BlobError> {

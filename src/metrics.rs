@@ -3,16 +3,20 @@
 //! No label carries a repository, a tag, a digest or a client: upstreams come from the
 //! configuration and the built-in list, everything else is an enumeration of ours.
 
+mod cache;
+
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+pub use cache::CacheMetrics;
+
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
-    /// Bytes in the cache directory.
-    pub cache_bytes: IntGauge,
+    /// How the store is.
+    pub cache: CacheMetrics,
     /// Answers from what is held or cached, by kind: `manifest`, `blob`.
     pub cache_hits: IntCounterVec,
     /// Answers that needed the upstream, by kind.
@@ -208,7 +212,7 @@ impl Metrics {
         let process = prometheus::process_collector::ProcessCollector::for_self();
         registry.register(Box::new(process)).expect(UNIQUE);
         Self {
-            cache_bytes: make.gauge("cache_bytes", "Bytes in the cache directory"),
+            cache: CacheMetrics::new(&make),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
             cache_misses: make.counters(
                 "cache_misses_total",

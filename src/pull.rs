@@ -75,7 +75,7 @@ pub struct Edges {
     /// The blob store.
     pub store: Arc<dyn BlobStore>,
     /// Which repository may see which digest.
-    pub links: Links,
+    pub links: Arc<Links>,
     /// Counters.
     pub metrics: Arc<Metrics>,
     /// Time.

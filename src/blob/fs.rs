@@ -1,20 +1,48 @@
 //! The blob store on a file system.
 //!
 //! `cache/blobs/<alg>/<2 hex>/<hex>` may go at any time; `held/<alg>/<2 hex>/<hex>` are hard links
-//! to what pins need. Staged files lie in `cache/staged/` and are removed at start.
+//! to what pins need. Staged files lie in `cache/staged/` and are removed at start. What is known
+//! of all of it (`usage`) is in memory, and counted anew (`scan`) after each start.
+//!
+//! Files of one content are made and removed under its stripe (`places`), readers take none: who
+//! has a file open reads it to its end, whatever becomes of its name.
 
+mod boot;
+mod inventory;
+mod keeper;
+mod places;
+mod room;
+mod scan;
+mod scrub;
+mod sound;
 mod staged;
+mod sweep;
+#[cfg(test)]
+mod tests;
+mod usage;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
+use self::boot::{Boot, Extent};
+use self::places::Places;
+use self::room::Room;
+use self::scrub::Scrub;
+use self::sound::Hashing;
+use self::usage::{Known, Usage};
 use super::{BlobError, BlobStore, StoredBlob};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{CacheConfig, Durability};
+use crate::metrics::CacheMetrics;
 use crate::oci::{Digest, Hasher};
 use crate::units::DiskSize;
 
+pub use inventory::{Filter, Freed, Listed, Prune, ScrubStats, Stats};
 pub use staged::Staged;
 
 /// The store below a data directory.
@@ -23,120 +51,168 @@ pub struct FsStore {
 }
 
 struct Shared {
-    cache: PathBuf,
-    held: PathBuf,
+    places: Places,
     limits: Limits,
-    used_bytes: AtomicU64,
+    durable: Durability,
+    clock: Arc<dyn Clock>,
+    metrics: CacheMetrics,
+    usage: Usage,
+    room: Room,
+    hashing: Hashing,
+    boot: Mutex<Boot>,
+    scrub: Mutex<Scrub>,
+    lost: Mutex<Vec<Digest>>,
     next_staged: AtomicU64,
+    is_scanned: AtomicBool,
+    is_closed: AtomicBool,
 }
 
-/// How far the cache may grow.
+/// How far the store may grow.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The most that `cache/` may hold.
+    /// The most that stored content may take, held content included.
     pub max_size: DiskSize,
     /// The least free space on its disk.
     pub min_free: DiskSize,
 }
 
+/// How a store is kept.
+pub struct Options {
+    /// How far it may grow.
+    pub limits: Limits,
+    /// What is synced before it counts as stored.
+    pub durable: Durability,
+    /// Within what time all is hashed again; 0: never.
+    pub scrub: Duration,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// What is counted.
+    pub metrics: CacheMetrics,
+    /// The kernel's id of this boot; `None` where it is not told.
+    pub boot_id: Option<String>,
+}
+
+impl Options {
+    /// As the configuration says.
+    pub fn new(cache: &CacheConfig, clock: Arc<dyn Clock>, metrics: CacheMetrics) -> Self {
+        Self {
+            limits: Limits { max_size: cache.max_size, min_free: cache.min_free },
+            durable: cache.durable,
+            scrub: cache.scrub,
+            clock,
+            metrics,
+            boot_id: boot::current_id(),
+        }
+    }
+}
+
 impl FsStore {
-    /// Opens the store below `data_dir`, makes its directories and clears what was staged when
-    /// the last process ended.
+    /// Opens the store below `data_dir` with limits, and all else by default.
     pub fn open(data_dir: &Path, limits: Limits) -> io::Result<Self> {
-        let (cache, held) = (data_dir.join("cache"), data_dir.join("held"));
-        let staged = cache.join("staged");
-        if staged.exists() {
-            fs::remove_dir_all(&staged)?;
-        }
-        fs::create_dir_all(&staged)?;
-        fs::create_dir_all(&held)?;
-        let (used_bytes, next_staged) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { cache, held, limits, used_bytes, next_staged });
-        Ok(Self { shared })
+        let (clock, metrics) = (SystemClock::shared(), CacheMetrics::default());
+        let options = Options::new(&CacheConfig::default(), clock, metrics);
+        Self::open_as(data_dir, Options { limits, ..options })
     }
 
-    /// Adds up what the cache holds already; meant for a thread of its own after the start.
-    pub fn scan(&self) -> io::Result<()> {
-        let mut bytes = 0;
-        for algorithm in list(&self.shared.cache.join("blobs"))? {
-            for prefix in list(&algorithm)? {
-                for blob in list(&prefix)? {
-                    bytes += fs::metadata(&blob).map_or(0, |metadata| metadata.len());
-                }
-            }
-        }
-        self.shared.used_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Ok(())
+    /// Opens the store below `data_dir`, makes its directories and clears what was staged when
+    /// the last process ended. What may have been lost with the machine is suspect from then on.
+    ///
+    /// The caller has the data directory for itself.
+    pub fn open_as(data_dir: &Path, options: Options) -> io::Result<Self> {
+        let Options { limits, durable, scrub, clock, metrics, boot_id } = options;
+        let places = Places::make(data_dir)?;
+        let boot = Boot::begin(&places.cache, boot_id, durable, places.hold_content())?;
+        let scrub = Scrub::open(places.cache.join("scrub"), scrub);
+        let shared = Shared {
+            places,
+            limits,
+            durable,
+            clock,
+            metrics,
+            usage: Usage::default(),
+            room: Room::default(),
+            hashing: Hashing::default(),
+            boot: Mutex::new(boot),
+            scrub: Mutex::new(scrub),
+            lost: Mutex::default(),
+            next_staged: AtomicU64::new(0),
+            is_scanned: AtomicBool::new(false),
+            is_closed: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
-
-    /// Bytes in the cache, as far as it was counted.
-    pub fn used_bytes(&self) -> u64 {
-        self.shared.used_bytes.load(Ordering::Relaxed)
-    }
-}
-
-fn list(directory: &Path) -> io::Result<Vec<PathBuf>> {
-    match fs::read_dir(directory) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        entries => entries?.map(|entry| Ok(entry?.path())).collect(),
-    }
-}
-
-fn place(root: &Path, digest: &Digest) -> PathBuf {
-    let hex = digest.hex();
-    root.join(digest.algorithm().name()).join(&hex[..2]).join(&hex)
 }
 
 impl Shared {
-    fn cached(&self, digest: &Digest) -> PathBuf {
-        place(&self.cache.join("blobs"), digest)
+    /// Content has other files now, or none: nobody may be given the old ones.
+    #[expect(clippy::unused_self, reason = "the one place for what keeps files open")]
+    const fn forget(&self, _digest: &Digest) {}
+
+    /// What may have been lost when the machine went down.
+    fn suspect(&self) -> Extent {
+        self.boot.lock().unwrap_or_else(PoisonError::into_inner).suspect()
     }
 
-    fn has_room(&self, size_bytes: u64) -> Result<(), BlobError> {
-        let disk = rustix::fs::statvfs(&self.cache).map_err(io::Error::from)?;
-        let (whole, free) = (disk.f_blocks, disk.f_bavail);
-        let [whole, free] = [whole, free].map(|blocks| blocks.saturating_mul(disk.f_frsize));
-        let used = self.used_bytes.load(Ordering::Relaxed);
-        if used.saturating_add(size_bytes) > self.limits.max_size.bytes(whole) {
-            return Err(BlobError::Full("cache.max-size is reached"));
+    /// Notes a use; what is known of content, also if nobody counted it yet.
+    fn touch(&self, digest: &Digest) -> io::Result<Option<Known>> {
+        let now_ms = self.clock.wall_ms();
+        match self.usage.touch(digest, now_ms) {
+            Some(known) => Ok(Some(known)),
+            None => Ok(self.count(digest)?.and_then(|_| self.usage.touch(digest, now_ms))),
         }
-        if free.saturating_sub(size_bytes) < self.limits.min_free.bytes(whole) {
-            return Err(BlobError::Full("the disk's free space is at cache.min-free"));
+    }
+
+    /// What is known of content that may be served: suspect content is hashed first.
+    fn proven(&self, digest: &Digest, known: Option<Known>) -> io::Result<Option<Known>> {
+        match known {
+            Some(known) if known.is_suspect => Ok(self.clear_suspicion(digest)?.then_some(known)),
+            known => Ok(known),
         }
-        Ok(())
     }
 }
 
 impl BlobStore for FsStore {
     fn open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>> {
-        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
-            match File::open(path) {
-                Ok(file) => {
-                    let size_bytes = file.metadata()?.len();
-                    return Ok(Some(StoredBlob { file: Arc::new(file), size_bytes }));
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        let shared = &self.shared;
+        let known = shared.touch(digest)?;
+        let Some(known) = shared.proven(digest, known)? else { return Ok(None) };
+        let Some((file, metadata)) = shared.places.open(digest)? else {
+            shared.note_missing(digest)?;
+            return Ok(None);
+        };
+        let size_bytes = metadata.len();
+        if size_bytes != known.size_bytes {
+            shared.drop_damaged(digest, metadata.ino(), "it has another length than before")?;
+            return Ok(None);
         }
-        Ok(None)
+        Ok(Some(StoredBlob { file: Arc::new(file), size_bytes }))
     }
 
     fn size_bytes(&self, digest: &Digest) -> io::Result<Option<u64>> {
-        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
-            match fs::metadata(path) {
-                Ok(metadata) => return Ok(Some(metadata.len())),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        let shared = &self.shared;
+        let known = shared.count(digest)?;
+        if shared.proven(digest, known)?.is_none() {
+            return Ok(None);
         }
-        Ok(None)
+        Ok(shared.places.look(digest)?.map(|found| found.metadata.len()))
+    }
+
+    fn touch(&self, digest: &Digest) {
+        self.shared.usage.touch(digest, self.shared.clock.wall_ms());
+    }
+
+    fn used_ms(&self, digest: &Digest) -> io::Result<Option<u64>> {
+        Ok(self.shared.count(digest)?.map(|known| known.used_ms))
+    }
+
+    fn is_held(&self, digest: &Digest) -> bool {
+        self.shared.usage.find(digest).is_some_and(|known| known.is_held)
     }
 
     fn stage(&self, claimed: &Digest, size_bytes: Option<u64>) -> Result<Staged, BlobError> {
-        self.shared.has_room(size_bytes.unwrap_or(0))?;
+        let reservation = self.shared.reserve(size_bytes.unwrap_or(0))?;
         let number = self.shared.next_staged.fetch_add(1, Ordering::Relaxed);
-        let path = self.shared.cache.join("staged").join(number.to_string());
+        let path = self.shared.places.cache.join("staged").join(number.to_string());
         let file = OpenOptions::new().write(true).read(true).create_new(true).open(&path)?;
         Ok(Staged {
             file,
@@ -144,93 +220,84 @@ impl BlobStore for FsStore {
             hasher: Hasher::for_claim(Some(claimed)),
             claimed: *claimed,
             written: 0,
+            reservation,
             shared: Arc::clone(&self.shared),
             committed: false,
         })
     }
 
     fn keep_if_sound(&self, digest: &Digest) -> io::Result<bool> {
-        let mut is_sound = false;
-        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
-            match File::open(&path) {
-                Ok(file) if hashes_to(&file, digest)? => is_sound = true,
-                Ok(_) => fs::remove_file(&path)?,
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(is_sound)
+        self.shared.count(digest)?;
+        self.shared.is_sound(digest)
     }
 
     fn hold(&self, digest: &Digest) -> io::Result<()> {
-        let held = place(&self.shared.held, digest);
+        let shared = &self.shared;
+        let known = shared.count(digest)?;
+        if shared.proven(digest, known)?.is_none() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let [cached, held] = shared.places.both(digest);
         if held.exists() {
+            shared.usage.change(digest, |known| known.is_held = true);
             return Ok(());
+        }
+        if shared.durable == Durability::Held {
+            // What `held/` has must be right after a power cut, too.
+            File::open(&cached)?.sync_all()?;
         }
         let parent = held.parent().expect("a blob's path has a parent");
         fs::create_dir_all(parent)?;
-        match fs::hard_link(self.shared.cached(digest), &held) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => File::open(parent)?.sync_all(),
+        let stripe = shared.places.stripe(digest);
+        if shared.durable == Durability::Held {
+            // Quick, unless another fill has just replaced it.
+            File::open(&cached)?.sync_all()?;
         }
-    }
-
-    fn is_held(&self, digest: &Digest) -> io::Result<bool> {
-        place(&self.shared.held, digest).try_exists()
-    }
-
-    fn let_go(&self, digest: &Digest) -> io::Result<()> {
-        match fs::remove_file(place(&self.shared.held, digest)) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
+        match fs::hard_link(&cached, &held) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ => shared.usage.change(digest, |known| known.is_held = true),
         }
-    }
-
-    fn last_used_ms(&self, digest: &Digest) -> io::Result<Option<u64>> {
-        for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
-            match fs::metadata(path) {
-                Ok(metadata) => return Ok(Some(used_ms(&metadata)?)),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
-            }
+        drop(stripe);
+        if shared.durable == Durability::None {
+            return Ok(());
         }
-        Ok(None)
+        sync_directories(parent, &shared.places.held)
     }
 
-    fn idle_held(&self, before_ms: u64, most: usize) -> io::Result<Vec<Digest>> {
+    fn unhold(&self, digest: &Digest) -> io::Result<()> {
+        let shared = &self.shared;
+        shared.count(digest)?;
+        let [cached, held] = shared.places.both(digest);
+        let _stripe = shared.places.stripe(digest);
+        if cached.exists() {
+            places::remove(&held)?;
+        } else {
+            fs::create_dir_all(cached.parent().expect("a blob's path has a parent"))?;
+            places::present(fs::rename(&held, &cached))?;
+        }
+        shared.correct(digest)
+    }
+
+    fn take_lost(&self) -> Vec<Digest> {
+        self.shared.take_lost()
+    }
+
+    fn idle_held(&self, before_ms: u64, most: usize) -> Vec<Digest> {
         let mut idle = Vec::new();
-        for algorithm in list(&self.shared.held)? {
-            let name = algorithm.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            for file in list(&algorithm)?.iter().map(|prefix| list(prefix)) {
-                for path in file? {
-                    let hex = path.file_name().unwrap_or_default().to_string_lossy();
-                    // `links` is here, too.
-                    let Ok(digest) = format!("{name}:{hex}").parse::<Digest>() else { continue };
-                    let used_ms = used_ms(&fs::metadata(&path)?)?;
-                    if used_ms < before_ms {
-                        idle.push((used_ms, digest));
-                    }
-                }
+        self.shared.usage.each(|digest, known| {
+            if known.is_held && known.used_ms < before_ms {
+                idle.push((known.used_ms, digest));
             }
-        }
+        });
         idle.sort_unstable();
-        Ok(idle.into_iter().take(most).map(|(_, digest)| digest).collect())
+        idle.into_iter().take(most).map(|(_, digest)| digest).collect()
     }
 }
 
-/// A file's times tell when its content was last used.
-fn used_ms(metadata: &fs::Metadata) -> io::Result<u64> {
-    let since = metadata.modified()?.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Ok(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn hashes_to(mut file: &File, digest: &Digest) -> io::Result<bool> {
-    let mut hasher = Hasher::for_claim(Some(digest));
-    let mut piece = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut piece)? {
-            0 => return Ok(hasher.finish().supports(digest)),
-            length => hasher.update(&piece[..length]),
-        }
+/// Makes names in a directory durable, and the directories themselves up to `root`.
+fn sync_directories(directory: &Path, root: &Path) -> io::Result<()> {
+    for directory in directory.ancestors().take_while(|above| above.starts_with(root)) {
+        File::open(directory)?.sync_all()?;
     }
+    Ok(())
 }

@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use sha2::{Digest as _, Sha256};
 
@@ -19,6 +20,19 @@ pub struct Links {
     held: PathBuf,
     recent: moka::sync::Cache<[u8; 32], Option<MediaType>>,
 }
+
+/// How many links the cache keeps: an endless stream of digests must not fill the disk with them.
+/// One takes an inode, and a block on most file systems.
+const MAX_LINKS: u64 = 200_000;
+
+/// Prefixes of two hex digits, each a directory with its share of the links.
+const PREFIXES: u64 = 256;
+
+/// How long a link is remembered without looking at its file.
+const REMEMBERED: Duration = Duration::from_hours(6);
+
+/// How old the last use in a file's times may be before a use is written there.
+const STALE: Duration = Duration::from_hours(24);
 
 /// Names for what is being written; a crash leaves one of them, which the next of its name replaces.
 static STAGED: AtomicU64 = AtomicU64::new(0);
@@ -37,7 +51,9 @@ impl Links {
         let held = data_dir.join("held").join("links");
         fs::create_dir_all(&root)?;
         fs::create_dir_all(&held)?;
-        Ok(Self { root, held, recent: moka::sync::Cache::new(20_000) })
+        let recent = moka::sync::Cache::builder();
+        let recent = recent.max_capacity(20_000).time_to_live(REMEMBERED).build();
+        Ok(Self { root, held, recent })
     }
 
     /// The link of `digest` in a repository, if the upstream ever gave one.
@@ -55,6 +71,7 @@ impl Links {
         let whole = |text: String| text.strip_suffix('\n').map(str::to_owned);
         let read = |root: &PathBuf| fs::read_to_string(place(root, &key)).ok().and_then(whole);
         let text = [&self.root, &self.held].into_iter().find_map(read)?;
+        note_use(&place(&self.root, &key));
         let media_type = match text.as_str() {
             "" => None,
             text => Some(text.parse().ok()?),
@@ -77,6 +94,37 @@ impl Links {
         }
         write(&place(&self.root, &key), media_type.as_ref())?;
         self.recent.insert(key, media_type);
+        Ok(())
+    }
+
+    /// Removes the links that were used least recently where there are too many. It waits for the
+    /// disk. What pins need stays.
+    pub fn trim(&self) -> io::Result<()> {
+        self.trim_to(MAX_LINKS)
+    }
+
+    fn trim_to(&self, max_links: u64) -> io::Result<()> {
+        // The names are hashes: each directory has its share, within little.
+        let share = usize::try_from(max_links.div_ceil(PREFIXES)).unwrap_or(usize::MAX);
+        for directory in fs::read_dir(&self.root)? {
+            let mut links = Vec::new();
+            for link in fs::read_dir(directory?.path())? {
+                let link = link?;
+                // One that has just gone is one less.
+                let Ok(used) = link.metadata().and_then(|metadata| metadata.modified()) else {
+                    continue;
+                };
+                links.push((used, link.path()));
+            }
+            if links.len() > share {
+                links.sort_unstable();
+                // Some more, so that not each new one costs a look at all.
+                let kept = share - share / 10;
+                for (_, path) in &links[..links.len() - kept] {
+                    fs::remove_file(path)?;
+                }
+            }
+        }
         Ok(())
     }
 
@@ -132,6 +180,18 @@ fn write(path: &Path, media_type: Option<&MediaType>) -> io::Result<()> {
     fs::write(path, line(media_type))
 }
 
+/// Keeps a link that is in use from being the oldest, with a write a day at most.
+fn note_use(path: &Path) {
+    let is_stale = |file: &File| {
+        let used = file.metadata().and_then(|metadata| metadata.modified()).ok();
+        used.and_then(|used| used.elapsed().ok()).is_some_and(|since| since > STALE)
+    };
+    // Without it the link may go early: the upstream is asked again then.
+    let _ = File::open(path).and_then(|file| {
+        if is_stale(&file) { file.set_modified(SystemTime::now()) } else { Ok(()) }
+    });
+}
+
 fn line(media_type: Option<&MediaType>) -> String {
     format!("{}\n", media_type.map_or("", MediaType::as_str))
 }
@@ -150,6 +210,40 @@ mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+
+    #[test]
+    fn the_links_used_least_recently_go_where_there_are_too_many_and_held_ones_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let (registry, repository) = (Registry::docker_io(), "library/app".parse().unwrap());
+        let digest = |number: u8| Digest::sha256([number; 32]);
+        let links = Links::open(folder.path()).unwrap();
+        let place_of = |number| place(&links.root, &key(&registry, &repository, &digest(number)));
+        let day = Duration::from_hours(24);
+        for number in 0..200 {
+            links.add(&registry, &repository, &digest(number), None).unwrap();
+            let age = day * (300 - u32::from(number));
+            let file = File::open(place_of(number)).unwrap();
+            file.set_modified(SystemTime::now() - age).unwrap();
+        }
+        links.hold(&registry, &repository, &digest(0)).unwrap();
+        // By a process that remembers nothing: a use is written down.
+        let links = Links::open(folder.path()).unwrap();
+        let finds =
+            |links: &Links, number| links.find(&registry, &repository, &digest(number)).is_some();
+        assert!(finds(&links, 1));
+        links.trim_to(PREFIXES).unwrap();
+        let links = Links::open(folder.path()).unwrap();
+        let stay: Vec<u8> = (0..200).filter(|number| finds(&links, *number)).collect();
+        assert!(stay.contains(&0) && stay.contains(&1) && stay.contains(&199), "{stay:?}");
+        for number in (0..200).filter(|number| !stay.contains(number)) {
+            let newer = |other: &u8| {
+                (*other > number || *other <= 1)
+                    && place_of(*other).parent() == place_of(number).parent()
+            };
+            assert!(stay.iter().any(newer), "{number} went and nothing newer is beside it");
+        }
+        assert!(stay.len() < 200);
+    }
 
     #[test]
     fn a_held_link_is_never_half_written_and_is_written_once() {

@@ -96,12 +96,8 @@ impl Pull {
         }
         let store = Arc::clone(&self.edges.store);
         let before_ms = self.idle_since_ms(settings.retain_idle);
-        let find = move || store.idle_held(before_ms, AT_MOST);
-        match tokio::task::spawn_blocking(find).await {
-            Ok(Ok(found)) => idle.content.extend(found.into_iter().map(|it| (it, Vec::new()))),
-            Ok(Err(error)) => tracing::warn!(%error, "held content could not be listed"),
-            Err(_) => {}
-        }
+        let found = tokio::task::spawn_blocking(move || store.idle_held(before_ms, AT_MOST)).await;
+        idle.content.extend(found.unwrap_or_default().into_iter().map(|it| (it, Vec::new())));
         idle
     }
 
@@ -224,7 +220,7 @@ impl Pull {
         if needed_by.is_empty() {
             self.memory.held.invalidate_all();
         }
-        match store.let_go(digest) {
+        match store.unhold(digest) {
             Ok(()) => Some(size),
             Err(error) => {
                 tracing::warn!(%digest, %error, "held content could not be let go");

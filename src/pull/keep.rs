@@ -170,7 +170,9 @@ impl Pull {
         digest: Digest,
     ) -> bool {
         let key = (place(registry, repository), digest);
-        self.memory.kept.contains_key(&key) && !self.memory.held.contains_key(&key)
+        // What was damaged or deleted since is to be held again.
+        self.memory.kept.contains_key(&key)
+            && !(self.memory.held.contains_key(&key) && self.edges.store.is_held(&digest))
     }
 
     /// Holds what a running fill brings, if a pin of this repository needs it: the fill itself

@@ -60,7 +60,7 @@ impl Stage {
         let edges = Edges {
             ledger: Arc::new(MemoryLedger::new(clock.clone())),
             store: Arc::new(FsStore::open(folder.path(), limits).unwrap()),
-            links: Links::open(folder.path()).unwrap(),
+            links: Arc::new(Links::open(folder.path()).unwrap()),
             metrics: Arc::new(Metrics::new()),
             clock: clock.clone(),
         };

@@ -25,6 +25,9 @@ use crate::pin::{PinKey, TagState};
 /// upstreams at once.
 const EACH: Duration = Duration::from_hours(24);
 
+/// How often the store is asked what it lost.
+const WATCH: Duration = Duration::from_mins(1);
+
 /// How long a walk that something asked for waits: more may be lost, or changed.
 const GATHER: Duration = Duration::from_secs(2);
 
@@ -72,13 +75,24 @@ impl Pull {
             let until_next = EACH + EACH / 1000 * u32::try_from(random % 100).unwrap_or(0);
             tokio::select! {
                 () = tokio::time::sleep(until_next) => {}
+                () = self.watch_losses() => {}
                 () = self.memory.wants_walk.notified() => tokio::time::sleep(GATHER).await,
             }
         }
     }
 
+    /// Waits until held content was found damaged or deleted.
+    async fn watch_losses(&self) {
+        loop {
+            tokio::time::sleep(WATCH).await;
+            if !self.edges.store.take_lost().is_empty() {
+                return self.memory.held.invalidate_all();
+            }
+        }
+    }
+
     /// Something stored was lost or damaged and removed: what a pin needs of it is fetched again.
-    pub fn content_lost(&self) {
+    pub(super) fn content_lost(&self) {
         self.memory.held.invalidate_all();
         self.memory.wants_walk.notify_one();
     }
@@ -171,7 +185,7 @@ impl Pull {
         let Origin { upstream, repository, .. } = origin;
         let (links, store) = (&self.edges.links, &self.edges.store);
         let was_held = |digest: &Digest| links.is_held(&upstream.name, repository, digest);
-        let is_held = |digest: &Digest| was_held(digest) && store.is_held(digest).unwrap_or(true);
+        let is_held = |digest: &Digest| was_held(digest) && store.is_held(digest);
         let mut wants = Wants::default();
         let lost = closure.gaps.iter().map(|gap| gap.digest);
         wants.lost.extend(lost.filter(|digest| was_held(digest)));
@@ -198,7 +212,7 @@ impl Pull {
     /// Whether stored content was used within `retain-idle`.
     fn was_used(&self, digest: &Digest) -> bool {
         let retain_idle = self.settings.load().retain_idle;
-        let used_ms = self.edges.store.last_used_ms(digest).ok().flatten();
+        let used_ms = self.edges.store.used_ms(digest).ok().flatten();
         retain_idle == Duration::ZERO
             || used_ms.is_some_and(|used_ms| used_ms >= self.idle_since_ms(retain_idle))
     }

@@ -37,7 +37,7 @@ fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Pull> {
     let edges = Edges {
         ledger: Arc::clone(ledger) as _,
         store: Arc::new(FsStore::open(folder, limits).unwrap()),
-        links: Links::open(folder).unwrap(),
+        links: Arc::new(Links::open(folder).unwrap()),
         metrics: Arc::default(),
         clock: ManualClock::at(1),
     };

@@ -2,12 +2,15 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
+use super::room::Reservation;
+use super::usage::Known;
 use crate::blob::BlobError;
+use crate::config::Durability;
 use crate::oci::{Digest, Hasher};
 
 /// Content on its way into the store. Dropped before [`Staged::commit`] it leaves nothing.
@@ -17,6 +20,7 @@ pub struct Staged {
     pub(super) hasher: Hasher,
     pub(super) claimed: Digest,
     pub(super) written: u64,
+    pub(super) reservation: Reservation,
     pub(super) shared: Arc<Shared>,
     pub(super) committed: bool,
 }
@@ -29,10 +33,7 @@ impl Staged {
 
     /// Hashes and writes the next bytes.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
-        const CHECK_EACH: u64 = 64 << 20;
-        if self.written / CHECK_EACH != (self.written + bytes.len() as u64) / CHECK_EACH {
-            self.shared.has_room(self.written)?;
-        }
+        self.reservation.reach(self.written + bytes.len() as u64)?;
         self.hasher.update(bytes);
         self.file.write_all(bytes)?;
         self.written += bytes.len() as u64;
@@ -49,20 +50,54 @@ impl Staged {
 
     /// Makes the content visible under the claimed digest, if its bytes hash to it.
     ///
-    /// The bytes are synced before the atomic rename: a crash before it leaves a staged file that
-    /// the next start removes, a crash after it whole content.
+    /// The rename is atomic: a crash before it leaves a staged file that the next start removes, a
+    /// crash after it whole content. Where `durable` is "all", the bytes are synced before it and
+    /// the directory after it; else the machine's going down may leave garbage under the name,
+    /// which the next start suspects.
     pub fn commit(mut self) -> Result<(), BlobError> {
         self.verify()?;
-        self.file.sync_data()?;
-        let target = self.shared.cached(&self.claimed);
-        fs::create_dir_all(target.parent().expect("a blob's path has a parent"))?;
-        let is_new = !target.exists();
+        let (target, held) = (self.shared.places.cached(&self.claimed), self.held());
+        let parent = target.parent().expect("a blob's path has a parent");
+        let syncs = self.shared.durable == Durability::All;
+        if syncs {
+            self.file.sync_all()?;
+        }
+        fs::create_dir_all(parent)?;
+        let stripe = self.shared.places.stripe(&self.claimed);
+        if self.shared.is_closed.load(Ordering::Acquire) {
+            return Err(BlobError::Full("the process is stopping"));
+        }
         fs::rename(&self.path, &target)?;
         self.committed = true;
-        if is_new {
-            self.shared.used_bytes.fetch_add(self.written, Ordering::Relaxed);
+        let is_held = self.replace_held(&target, &held)?;
+        let used_ms = self.shared.clock.wall_ms();
+        let size_bytes = self.written;
+        let known = Known { size_bytes, used_ms, is_held, is_suspect: false };
+        self.shared.usage.put(&self.claimed, known);
+        self.shared.forget(&self.claimed);
+        drop(stripe);
+        if syncs {
+            super::sync_directories(parent, &self.shared.places.cache)?;
         }
         Ok(())
+    }
+
+    fn held(&self) -> PathBuf {
+        self.shared.places.held(&self.claimed)
+    }
+
+    /// What was held before is replaced, too: one file, not two. Whether it is held.
+    fn replace_held(&self, target: &Path, held: &Path) -> io::Result<bool> {
+        if !held.exists() {
+            return Ok(false);
+        }
+        if self.shared.durable == Durability::Held {
+            self.file.sync_all()?;
+        }
+        // The staged name is free again, and the next start clears it.
+        fs::hard_link(target, &self.path)?;
+        fs::rename(&self.path, held)?;
+        Ok(true)
     }
 }
 

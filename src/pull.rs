@@ -23,6 +23,7 @@ mod retain;
 mod sight;
 mod tripwire;
 mod walk;
+mod warm;
 mod whole;
 mod writing;
 
@@ -40,6 +41,7 @@ pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
 pub use tripwire::one_client;
+pub use warm::{WarmPlatform, WarmProgress, Warmed};
 
 use crate::blob::BlobStore;
 use crate::blob::links::Links;

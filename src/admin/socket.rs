@@ -1,13 +1,16 @@
 //! The Unix socket by which a running server is told what a person decides.
 //!
 //! One connection carries one request, a line of JSON ([`Request`], or [`canary::Asked`]), and its
-//! answer, a line of JSON per piece ([`Line`]); the last one is `done` or `failed`. Who asks is what
+//! answer, a line of JSON per piece ([`Line`]); the last one is `done`, `failed`, `refused` or
+//! `warmed`. Who asks is what
 //! the kernel says of the peer; nobody but the server's own user and root is heard.
 
 pub mod canary;
 mod place;
+mod warm;
 
 pub use place::{Socket, bind, connect, path};
+pub use warm::{Refused, WarmRequest};
 
 use std::io;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use tokio::time::timeout;
 use self::canary::Asked;
 use super::user;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
-use crate::pull::Pull;
+use crate::pull::{Pull, WarmProgress, Warmed};
 
 /// The largest request, in bytes.
 const REQUEST_LIMIT: u64 = 16 << 10;
@@ -53,8 +56,14 @@ pub enum Line {
     Failed(Fault),
     /// The canary is in place until the client closes its side.
     Placed,
+    /// Nothing was warmed, or not all; nothing follows.
+    Refused(Refused),
     /// A piece of the answer.
     Reply(Reply),
+    /// A reference was warmed; nothing follows.
+    Warmed(Warmed),
+    /// How far a warming is.
+    Warming(WarmProgress),
 }
 
 /// Who does what is asked.
@@ -124,6 +133,10 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                 Ok(Ok(Asked::Canary { canary })) => {
                     let gone = canary::gone(&mut reader, &mut stop);
                     canary::keep(&doers, canary, &who, &mut writer, gone).await
+                }
+                Ok(Ok(Asked::Warm { warm })) => {
+                    tracing::info!(who, reference = ?warm.reference, "a person warms the cache");
+                    warm::warm(&doers, warm, &mut reader, &mut writer, &mut stop).await
                 }
             }
         }

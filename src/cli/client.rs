@@ -156,14 +156,19 @@ impl Answer {
                     socket::Line::Done => Ok(None),
                     socket::Line::Failed(fault) => Err(fault.into()),
                     socket::Line::Reply(reply) => Ok(Some(reply)),
-                    socket::Line::Placed => bail!("the server answered what nobody asked for"),
+                    socket::Line::Placed
+                    | socket::Line::Refused(_)
+                    | socket::Line::Warmed(_)
+                    | socket::Line::Warming(_) => {
+                        bail!("the server answered what nobody asked for")
+                    }
                 }
             }
         }
     }
 }
 
-fn is_nobody(error: &io::Error) -> bool {
+pub(super) fn is_nobody(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound)
 }
 
@@ -171,7 +176,7 @@ fn is_locked(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(OpenError::Locked { .. }))
 }
 
-fn refused(data_dir: &Path, error: io::Error) -> anyhow::Error {
+pub(super) fn refused(data_dir: &Path, error: io::Error) -> anyhow::Error {
     let path = socket::path(data_dir);
     let hint = match error.kind() {
         io::ErrorKind::PermissionDenied => "; run this as the server's user, or as root",

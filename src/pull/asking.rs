@@ -113,9 +113,10 @@ impl Pull {
     pub(super) async fn ask(&self, upstream: &Upstream, ask: Ask) -> Result<Answer, Refusal> {
         if self.is_offline(upstream) {
             return Err(Refusal {
-                help: "pull it once with offline = false; immutag reads its configuration again at \
+                help:
+                    "pull it once with offline = false; immutag reads its configuration again at \
                        SIGHUP"
-                    .into(),
+                        .into(),
                 ..Refusal::new(
                     Reason::Offline,
                     "immutag is offline (offline = true in its configuration), and what was asked \

@@ -156,7 +156,11 @@ impl Pull {
         }
     }
 
-    pub(super) async fn fetch_blob(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Refusal> {
+    pub(super) async fn fetch_blob(
+        self: &Arc<Self>,
+        origin: &Origin,
+        digest: Digest,
+    ) -> Result<(), Refusal> {
         if self.open_stored(digest).await.is_some() {
             // The bytes are here, by another repository.
             return self.vouch(origin, digest).await;
@@ -174,7 +178,11 @@ impl Pull {
         }
     }
 
-    pub(super) async fn hold_now(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {
+    pub(super) async fn hold_now(
+        self: &Arc<Self>,
+        origin: &Origin,
+        digest: Digest,
+    ) -> Result<(), Gap> {
         let (pull, origin) = (Arc::clone(self), origin.clone());
         let holding = move || pull.hold(&origin.upstream.name, &origin.repository, digest);
         let held = tokio::task::spawn_blocking(holding).await;

@@ -120,12 +120,7 @@ impl Pull {
         }
     }
 
-    fn keep_named(
-        self: &Arc<Self>,
-        origin: &Origin,
-        manifest: &StoredManifest,
-        with_layers: bool,
-    ) {
+    fn keep_named(self: &Arc<Self>, origin: &Origin, manifest: &StoredManifest, with_layers: bool) {
         let at = place(&origin.upstream.name, &origin.repository);
         let media_type = &manifest.content.media_type;
         let Ok(parsed) = Manifest::parse(&manifest.bytes, Some(media_type)) else { return };

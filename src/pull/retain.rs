@@ -88,8 +88,7 @@ impl Pull {
 
     /// Fetches the config of a manifest that a pin needs, and holds it.
     pub(super) fn keep_config_later(self: &Arc<Self>, origin: &Origin, config: &Descriptor) {
-        let named =
-            Named { digest: config.digest, size_bytes: config.size_bytes, is_config: true };
+        let named = Named { digest: config.digest, size_bytes: config.size_bytes, is_config: true };
         let at = (place(&origin.upstream.name, &origin.repository), config.digest);
         let is_canary = origin.upstream.name.as_str() == super::canary::REGISTRY;
         let is_due = named.is_kept_for_ever() && !self.memory.held.contains_key(&at);
@@ -130,12 +129,7 @@ impl Pull {
         }
     }
 
-    pub(super) fn tell_retained(
-        &self,
-        of: &impl std::fmt::Display,
-        need: Need,
-        gap: Option<&Gap>,
-    ) {
+    pub(super) fn tell_retained(&self, of: &impl std::fmt::Display, need: Need, gap: Option<&Gap>) {
         let outcome = if gap.is_none() { "kept" } else { "failed" };
         self.edges.metrics.retention.retained.with_label_values(&[need.name(), outcome]).inc();
         let Some(Gap { digest, why }) = gap else { return };

@@ -110,7 +110,13 @@ impl Pull {
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.edges.metrics.retention.walks.inc();
         tracing::info!(
-            pins, held, fetched, missing, let_go = blobs, let_go_bytes = bytes, duration_ms,
+            pins,
+            held,
+            fetched,
+            missing,
+            let_go = blobs,
+            let_go_bytes = bytes,
+            duration_ms,
             "looked after what pins keep"
         );
     }

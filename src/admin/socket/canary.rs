@@ -8,7 +8,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::{Doers, Line, Writer, stopped};
+use super::{Doers, Line, WarmRequest, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
 
@@ -23,6 +23,11 @@ pub enum Asked {
     Canary {
         /// Where it is.
         canary: CanaryRequest,
+    },
+    /// Content in the cache.
+    Warm {
+        /// Of what.
+        warm: WarmRequest,
     },
     /// Something of the ledger.
     Ledger(Request),

@@ -1,5 +1,6 @@
 //! The command line: what is typed, what is printed, what the exit code says.
 
+mod cache;
 mod check;
 mod client;
 mod clients;
@@ -63,6 +64,8 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Look into the ledger, and decide
     Ledger(ledger::LedgerArgs),
+    /// Look into the cache, and make room in it
+    Cache(cache::CacheArgs),
     /// Ask the rules
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
@@ -94,6 +97,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let of_many = tokio::runtime::Builder::new_multi_thread;
     let of_one = tokio::runtime::Builder::new_current_thread;
     match command {
+        Command::Cache(args) => wait(of_one(), cache::run(&global, args)),
         Command::Check(args) => wait(of_one(), check::run(&global, args)),
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => wait(of_many(), demo::run(args)),

@@ -123,7 +123,9 @@ impl Canary {
         match next(&mut connection).await? {
             Line::Placed => Ok(Self { registry, connection, repository }),
             Line::Failed(fault) => Err(fault.into()),
-            Line::Done | Line::Reply(_) => bail!("the server does not know what a canary is"),
+            Line::Done | Line::Cache(_) | Line::Reply(_) => {
+                bail!("the server does not know what a canary is")
+            }
         }
     }
 
@@ -138,7 +140,7 @@ impl Canary {
         self.connection.shutdown().await?;
         match next(&mut self.connection).await? {
             Line::Failed(fault) => Err(fault.into()),
-            Line::Done | Line::Placed | Line::Reply(_) => Ok(()),
+            Line::Done | Line::Placed | Line::Cache(_) | Line::Reply(_) => Ok(()),
         }
     }
 }

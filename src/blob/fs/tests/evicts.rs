@@ -71,7 +71,9 @@ fn held_content_stays_and_beyond_the_quota_nothing_is_cached() {
     let stage = Stage::new(10_000);
     let store = stage.open();
     let all: Vec<Digest> = (0..10).map(|n| stage.put(&store, &content(n, 1000))).collect();
-    all.iter().for_each(|digest| store.hold(digest).unwrap());
+    for digest in &all {
+        store.hold(digest).unwrap();
+    }
     assert!(matches!(store.put(&digest(b"x"), b"x"), Err(BlobError::Full(_))));
     assert_eq!(stage.metrics.full.get(), 1);
     assert!(store.stats().unwrap().is_full);
@@ -111,7 +113,9 @@ fn too_much_at_the_start_goes_once_it_is_counted() {
     let mut stage = Stage::new(10_000);
     let store = stage.open();
     let all: Vec<Digest> = (0..10).map(|n| stage.put(&store, &content(n, 1000))).collect();
-    all.iter().for_each(|digest| drop(stage.read(&store, digest)));
+    for digest in &all {
+        stage.read(&store, digest);
+    }
     store.close().unwrap();
     stage.limits = limits(5000);
     let store = stage.open();
@@ -129,10 +133,10 @@ fn under_load_readers_get_right_bytes_the_quota_holds_and_the_table_is_right() {
     let pinned = stage.put(&store, &content(KINDS, 9_000));
     store.hold(&pinned).unwrap();
     let work = |seed: u32| {
-        let mut state = seed;
+        let mut random = seed;
         for _ in 0..400 {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            let n = (state >> 16) % KINDS;
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let n = (random >> 16) % KINDS;
             let bytes = content(n, 5_000 + n as usize * 100);
             let digest = digest(&bytes);
             if let Some(stored) = store.open(&digest).unwrap() {

@@ -64,6 +64,8 @@ struct Shared {
     lost: Mutex<Vec<Digest>>,
     next_staged: AtomicU64,
     is_scanned: AtomicBool,
+    /// Whether this run stored anything.
+    has_stored: AtomicBool,
     is_closed: AtomicBool,
 }
 
@@ -137,6 +139,7 @@ impl FsStore {
             lost: Mutex::default(),
             next_staged: AtomicU64::new(0),
             is_scanned: AtomicBool::new(false),
+            has_stored: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })

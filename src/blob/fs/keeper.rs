@@ -86,7 +86,8 @@ impl FsStore {
         shared.is_closed.store(true, Ordering::Release);
         shared.places.settle();
         self.write_down()?;
-        shared.boot.lock().unwrap_or_else(PoisonError::into_inner).end()
+        let has_stored = shared.has_stored.load(Ordering::Acquire);
+        shared.boot.lock().unwrap_or_else(PoisonError::into_inner).end(has_stored)
     }
 
     /// Takes over into the metrics how much is stored, right before a scrape.

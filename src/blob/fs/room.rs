@@ -85,16 +85,12 @@ impl Shared {
         let bounds = self.bounds()?;
         let mut booked = lock(&self.room.booked);
         booked.written += written;
-        Ok(match self.lack(bounds, &booked, bytes) {
-            Some(lack) => {
-                booked.written -= written;
-                Err(lack)
-            }
-            None => {
-                booked.bytes += bytes;
-                Ok(())
-            }
-        })
+        if let Some(lack) = self.lack(bounds, &booked, bytes) {
+            booked.written -= written;
+            return Ok(Err(lack));
+        }
+        booked.bytes += bytes;
+        Ok(Ok(()))
     }
 
     fn lack(&self, bounds: Bounds, booked: &Booked, bytes: u64) -> Option<Lack> {
@@ -156,15 +152,16 @@ impl Shared {
         }
         let held_bytes = self.usage.totals().held_bytes;
         let Bounds { max_bytes, free_bytes, .. } = bounds;
-        match lack.filter(|_| is_full) {
-            Some(Lack { why, .. }) => tracing::error!(
+        if let Some(Lack { why, .. }) = lack.filter(|_| is_full) {
+            tracing::error!(
                 why,
                 held_bytes,
                 max_bytes,
                 free_bytes,
                 "the cache is full of what pins need: new content passes through uncached"
-            ),
-            None => tracing::info!(held_bytes, max_bytes, free_bytes, "content is cached again"),
+            );
+        } else {
+            tracing::info!(held_bytes, max_bytes, free_bytes, "content is cached again");
         }
         Ok(())
     }

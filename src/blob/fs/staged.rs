@@ -67,6 +67,7 @@ impl Staged {
         if self.shared.is_closed.load(Ordering::Acquire) {
             return Err(BlobError::Full("the process is stopping"));
         }
+        self.shared.has_stored.store(true, Ordering::Release);
         fs::rename(&self.path, &target)?;
         self.committed = true;
         let is_held = self.replace_held(&target, &held)?;

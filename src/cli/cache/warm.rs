@@ -11,15 +11,13 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use futures_util::{StreamExt as _, stream};
 use serde::Serialize;
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use super::super::Global;
-use super::super::client::{is_nobody, refused};
+use super::super::client::{ask_server, is_nobody, next_line, refused};
 use super::super::exit::Code;
 use super::super::output::{FormatArgs, Printer};
 use super::super::table::{Table, short};
 use crate::admin::socket::{self, Line, WarmRequest};
-use crate::decide::Fault;
 use crate::oci::Reference;
 use crate::pull::{WarmPlatform, Warmed};
 use crate::units::ByteSize;
@@ -167,23 +165,16 @@ async fn ask(
     platforms: Vec<WarmPlatform>,
     bars: &Bars,
 ) -> anyhow::Result<Line> {
-    let stream = socket::connect(data_dir).await;
-    let stream = stream.map_err(|error| refused(data_dir, error))?;
-    // The server takes a closed side for a client that left: both halves are kept.
-    let (reader, mut writer) = stream.into_split();
     let warm = WarmRequest { reference: reference.to_owned(), platforms };
-    let request = serde_json::json!({ "warm": warm }).to_string() + "\n";
-    writer.write_all(request.as_bytes()).await?;
+    let mut lines = ask_server(data_dir, &serde_json::json!({ "warm": warm })).await?;
     let bar = bars.begin(reference);
-    let mut lines = BufReader::new(reader).lines();
-    while let Some(line) = lines.next_line().await.context("the server's answer broke off")? {
-        match serde_json::from_str(&line).context("the server's answer is not readable")? {
+    loop {
+        match next_line(&mut lines).await? {
             Line::Warming(progress) => bar.set(progress),
-            Line::Failed(fault) => return Err(Fault::into(fault)),
+            Line::Failed(fault) => return Err(fault.into()),
             last => return Ok(last),
         }
     }
-    bail!("the server ended in the middle of its answer")
 }
 
 fn print(printer: &mut Printer, outcomes: &[Outcome]) -> io::Result<()> {

@@ -146,6 +146,8 @@ impl BlobStore for FsStore {
             written: 0,
             shared: Arc::clone(&self.shared),
             committed: false,
+            #[cfg(test)]
+            breaks_at: None,
         })
     }
 

@@ -101,8 +101,7 @@ impl Asker {
 impl Pull {
     /// Asks an upstream, unless that is switched off.
     pub(super) async fn ask(&self, upstream: &Upstream, ask: Ask) -> Result<Answer, Refusal> {
-        let is_canary = upstream.name.as_str() == super::canary::REGISTRY;
-        if self.settings.load().offline && !is_canary {
+        if self.is_offline(upstream) {
             return Err(Refusal {
                 help: "set offline = false, or pull what is held or cached".into(),
                 ..Refusal::new(
@@ -112,6 +111,12 @@ impl Pull {
             });
         }
         Ok(upstream.ask(ask).await?)
+    }
+
+    /// Whether this upstream is not to be asked.
+    pub(super) fn is_offline(&self, upstream: &Upstream) -> bool {
+        let is_canary = upstream.name.as_str() == super::canary::REGISTRY;
+        self.settings.load().offline && !is_canary
     }
 
     /// HEAD of a manifest: `None` if the upstream says that there is none.

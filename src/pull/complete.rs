@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::asking::Origin;
 use super::closure::{Closure, Gap, Named, Scope};
-use super::filling::{Filling, Source};
+use super::filling::Filling;
 use super::refusal::{Reason, Refusal};
 use super::whole::is_contested;
 use super::{Pull, Way};
@@ -141,13 +141,7 @@ impl Pull {
             // The bytes are here, by another repository.
             return self.vouch(origin, digest).await;
         }
-        let filling = Filling { pull: Arc::clone(self), origin: origin.clone(), digest };
-        let words = match filling.source().await? {
-            Source::Fill(fill) if !fill.settled().await => "the upstream's bytes broke off",
-            Source::Passing(_) => "the cache takes nothing more",
-            Source::Fill(_) | Source::Stored(_) => return Ok(()),
-        };
-        Err(Refusal::new(Reason::UpstreamUnavailable, words))
+        Filling { pull: Arc::clone(self), origin: origin.clone(), digest }.complete().await
     }
 
     async fn hold_now(self: &Arc<Self>, origin: &Origin, digest: Digest) -> Result<(), Gap> {

@@ -16,7 +16,7 @@ use crate::oci::Digest;
 use crate::pin::{Content, PinKey};
 use crate::policy::Policy;
 use crate::pull::{Edges, Settings};
-use crate::units::DiskSize;
+use crate::units::{DiskSize, Percent};
 use crate::upstream::Upstreams;
 
 /// A server with 40 pinned tags.
@@ -46,6 +46,8 @@ fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Pull> {
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,
         offline: false,
+        max_fills: 128,
+        finish_from: Percent(25),
     };
     Pull::new(edges, settings)
 }

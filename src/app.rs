@@ -24,6 +24,7 @@ use crate::http::listener::{AllowFrom, Listener, ListenerLimits};
 use crate::http::tls::ServerTls;
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
+use crate::oci::Registry as Name;
 use crate::pull::{Edges, Pull, Settings};
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
@@ -189,24 +190,33 @@ fn make_data_dir(path: &Path) -> Result<(), StartError> {
 }
 
 fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartError> {
-    let metrics = Arc::clone(metrics);
-    let configured: BTreeSet<_> = config.upstreams.keys().cloned().collect();
-    let observe = move |name: &crate::oci::Registry, status: u16, took: Duration| {
+    let configured: Arc<BTreeSet<_>> = Arc::new(config.upstreams.keys().cloned().collect());
+    let (seen, names) = (Arc::clone(metrics), Arc::clone(&configured));
+    let observe = move |name: &Name, status: u16, took: Duration| {
         let status = if status == 0 { "error".to_owned() } else { status.to_string() };
-        // A name that only a pattern knows is the client's choice: the pattern is the label.
-        let known = BuiltIn::find(name).filter(|_| !configured.contains(name));
-        let label = known.map_or(name.as_str(), |known| known.pattern);
-        metrics.upstream_requests.with_label_values(&[label, &status]).inc();
-        metrics.upstream_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
+        let label = label(name, &names);
+        seen.upstream_requests.with_label_values(&[label, &status]).inc();
+        seen.upstream_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
     };
+    let received = metrics.filling.received_bytes.clone();
+    let meter = move |name: &Name| received.with_label_values(&[label(name, &configured)]);
+    let upstreams = Upstreams::new(&config.upstreams)?;
     Ok(Settings {
         policy: config.policy.clone(),
-        upstreams: Upstreams::new(&config.upstreams)?.with_observer(Arc::new(observe)),
+        upstreams: upstreams.with_observer(Arc::new(observe)).with_meter(Arc::new(meter)),
         stale_if_error: config.stale_if_error,
         offline: config.offline,
         retain: config.cache.retain,
         retain_idle: config.cache.retain_idle,
+        max_fills: config.cache.max_fills,
+        finish_from: config.cache.finish_from,
     })
+}
+
+/// A name that only a pattern knows is the client's choice: the pattern is the label.
+fn label<'a>(name: &'a Name, configured: &BTreeSet<Name>) -> &'a str {
+    let known = BuiltIn::find(name).filter(|_| !configured.contains(name));
+    known.map_or(name.as_str(), |known| known.pattern)
 }
 
 async fn open_ledger(

@@ -34,8 +34,10 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     /// Events written, by kind.
     pub events: IntCounterVec,
-    /// Fills of blobs from an upstream, by outcome: `complete`, `failed`.
+    /// Fills of blobs from an upstream, by outcome: `abandoned`, `complete`, `failed`.
     pub fills: IntCounterVec,
+    /// What fills are doing.
+    pub filling: FillMetrics,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
     /// What else listeners tell.
@@ -60,6 +62,34 @@ pub struct Metrics {
     pub upstream_seconds: HistogramVec,
     /// Verdicts, by verdict and reaction.
     pub verdicts: IntCounterVec,
+}
+
+/// What fills are doing.
+pub struct FillMetrics {
+    /// Bytes of bodies that came from upstreams, by upstream.
+    pub received_bytes: IntCounterVec,
+    /// Requests for the rest of a body that broke off.
+    pub resumes: IntCounter,
+    /// Fills that run.
+    pub running: IntGauge,
+    /// Fills that wait for a place.
+    pub waiting: IntGauge,
+}
+
+impl FillMetrics {
+    fn new(make: &Maker<'_>) -> Self {
+        Self {
+            received_bytes: make.counters(
+                "upstream_received_bytes_total",
+                "Bytes of bodies that came from upstreams",
+                &["upstream"],
+            ),
+            resumes: make
+                .counter("fill_resumes_total", "Requests for the rest of a body that broke off"),
+            running: make.gauge("fills_running", "Blobs that are being fetched"),
+            waiting: make.gauge("fills_waiting", "Blobs whose fetch waits for its turn"),
+        }
+    }
 }
 
 /// How the ledger is.
@@ -233,6 +263,7 @@ impl Metrics {
             connections: make.gauges("connections", "Client connections open", &["listener"]),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
+            filling: FillMetrics::new(&make),
             ledger: LedgerMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),

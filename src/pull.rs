@@ -17,8 +17,10 @@ mod idle;
 mod keep;
 mod listing;
 mod permit;
+mod places;
 mod recorded;
 mod refusal;
+mod resume;
 mod retain;
 mod sight;
 mod tripwire;
@@ -40,6 +42,7 @@ pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
+pub use resume::Arriving;
 pub use tripwire::one_client;
 pub use warm::{WarmPlatform, WarmProgress, Warmed};
 
@@ -52,6 +55,7 @@ use crate::metrics::Metrics;
 use crate::oci::{Accept, Digest, ManifestReference, Registry, Repository};
 use crate::pin::PinKey;
 use crate::policy::{Decision, Policy};
+use crate::units::Percent;
 use crate::upstream::{ClientCredential, CredentialKey, Upstream, Upstreams};
 
 /// What a reload may change.
@@ -68,6 +72,10 @@ pub struct Settings {
     pub retain: Retention,
     /// Held content that nobody pulled for this long may be let go; 0: it never is.
     pub retain_idle: Duration,
+    /// How many blobs are fetched at once; counts when the process starts.
+    pub max_fills: usize,
+    /// What share of a blob must be here for its fetch to go on when nobody reads it any more.
+    pub finish_from: Percent,
 }
 
 /// What the pull path works with.
@@ -212,7 +220,7 @@ impl From<StoredManifest> for ManifestReply {
 impl Pull {
     /// A pull path with nothing remembered.
     pub fn new(edges: Edges, settings: Settings) -> Arc<Self> {
-        let memory = Memory::new(edges.clock.monotonic());
+        let memory = Memory::new(edges.clock.monotonic(), settings.max_fills);
         let (settings, canary) = (ArcSwap::from_pointee(settings), ArcSwapOption::empty());
         Arc::new(Self { edges, settings, canary, memory })
     }
@@ -282,7 +290,7 @@ impl Pull {
 }
 
 impl Memory {
-    fn new(started: Duration) -> Self {
+    fn new(started: Duration, max_fills: usize) -> Self {
         const MANIFEST_BYTES: u64 = 32 << 20;
         let minute = Duration::from_mins(1);
         let weigh = |_: &Digest, manifest: &StoredManifest| {
@@ -306,7 +314,7 @@ impl Memory {
             permits: moka::sync::Cache::new(100_000),
             sights: flights::Flights::default(),
             manifest_fetches: flights::Flights::default(),
-            fills: filling::Fills::default(),
+            fills: filling::Fills::new(max_fills),
             looks: flights::Flights::default(),
             heads: flights::Flights::default(),
             upstream_has: remembering(100_000, minute),

@@ -20,6 +20,7 @@ mod error;
 mod guard;
 mod locate;
 mod proxy;
+mod rate;
 mod retry;
 mod setup;
 mod tls;
@@ -35,6 +36,7 @@ pub use credential::{ClientCredential, CredentialKey};
 pub use error::{TlsFault, Unavailability, UpstreamError};
 pub use guard::{Guard, Host, Reach, reach, read_host};
 pub use locate::Upstreams;
+pub use rate::Meter;
 pub use setup::{SetupProblem, UpstreamSetupError};
 
 #[cfg(test)]

@@ -1,25 +1,31 @@
 //! Fills: one writer that hashes while it writes, readers that follow the staged file.
 //!
 //! The last [`HOLD_BACK`] bytes leave only after the digest agreed, so a client sees the whole,
-//! right blob or a broken connection, never a whole, wrong one.
+//! right blob or a broken connection, never a whole, wrong one. The writer never waits for a
+//! reader; but a fill that nobody reads may be stopped.
 
+mod audience;
 mod reader;
+mod rest;
+#[cfg(test)]
+mod tests;
 mod verify;
+mod writer;
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
 use thiserror::Error;
 use tokio::sync::watch;
 
-use super::BlobError;
+use self::audience::{Audience, Seat};
+use self::rest::{Remainder, Rest};
 use super::fs::Staged;
 
 pub use reader::{FillReader, read_chunk};
 pub use verify::Verify;
+pub use writer::{FillError, Filler};
 
 /// What is held back until the digest agreed, in bytes.
 pub const HOLD_BACK: u64 = 64 << 10;
@@ -33,6 +39,8 @@ pub struct Broken;
 enum State {
     Broken,
     Running,
+    /// The store failed; what it has not got is in [`Rest`], for one reader.
+    Unstored,
     Verified,
 }
 
@@ -42,46 +50,93 @@ struct Progress {
     state: State,
 }
 
-/// A running or finished fill, as its readers see it.
+/// A running or finished fill, as a reader sees it: while one of these is kept, somebody reads.
 #[derive(Clone)]
 pub struct Fill {
-    file: Arc<File>,
-    progress: watch::Receiver<Progress>,
+    running: RunningFill,
+    _seat: Arc<Seat>,
     /// The length that the upstream announced, in bytes.
     pub size_bytes: Option<u64>,
 }
 
-/// The writing side of a fill.
-pub struct Filler {
-    staged: Staged,
-    progress: watch::Sender<Progress>,
+/// A fill as those know it who do not read it.
+#[derive(Clone)]
+pub struct RunningFill(Arc<Shared>);
+
+struct Shared {
+    file: Arc<File>,
     size_bytes: Option<u64>,
+    progress: watch::Receiver<Progress>,
+    audience: Audience,
+    rest: Mutex<Option<Rest>>,
 }
 
 impl Fill {
     /// A fill that will write into `staged`, and its writer.
     pub fn begin(staged: Staged, size_bytes: Option<u64>) -> io::Result<(Self, Filler)> {
-        let file = Arc::new(staged.reader()?);
         let (sender, progress) = watch::channel(Progress { written: 0, state: State::Running });
-        let filler = Filler { staged, progress: sender, size_bytes };
-        Ok((Self { file, progress, size_bytes }, filler))
+        let running = RunningFill(Arc::new(Shared {
+            file: Arc::new(staged.reader()?),
+            size_bytes,
+            progress,
+            audience: Audience::default(),
+            rest: Mutex::default(),
+        }));
+        let fill = running.join().expect("a fill that just began is open");
+        Ok((fill, Filler::new(staged, sender, running)))
     }
 
     /// Follows the fill from byte `first` for `length` bytes, or to the end.
     pub fn read(&self, first: u64, length: Option<u64>) -> FillReader {
         let end = length.map(|length| first + length);
-        FillReader { fill: self.clone(), at: first, end }
+        FillReader { fill: self.clone(), progress: self.progress(), at: first, end, rest: None }
     }
 
     /// Waits until the writer is gone: whether the content agreed with its digest, and by then is
     /// stored or never will be.
     pub async fn settled(&self) -> bool {
-        self.settling().await
+        self.running.settling().await
     }
 
-    /// The same for one who does not read it.
+    /// The fill without this reader.
+    pub const fn running(&self) -> &RunningFill {
+        &self.running
+    }
+
+    fn progress(&self) -> watch::Receiver<Progress> {
+        self.running.0.progress.clone()
+    }
+
+    /// What the store could not take, from byte `at` on, for whoever asks first.
+    fn take_rest(&self, at: u64, end: Option<u64>) -> Option<io::Result<Remainder>> {
+        let Shared { file, rest, .. } = &*self.running.0;
+        let rest = rest.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(rest.read(file, at, end))
+    }
+}
+
+impl RunningFill {
+    /// Reads it, too; `None` if it failed or was stopped: nobody should join it any more.
+    pub fn join(&self) -> Option<Fill> {
+        let Shared { size_bytes, audience, progress, .. } = &*self.0;
+        let seat = Arc::new(audience.sit()?);
+        let is_sound = matches!(progress.borrow().state, State::Running | State::Verified);
+        let running = self.clone();
+        is_sound.then_some(Fill { running, _seat: seat, size_bytes: *size_bytes })
+    }
+
+    /// Waits until nobody has read it for a few seconds, and less than `finish_from` bytes of it
+    /// are there; nobody can join it any more then. Never returns if its length is unknown.
+    pub async fn deserted(&self, finish_from: impl Fn(u64) -> u64) {
+        let Shared { size_bytes, audience, progress, .. } = &*self.0;
+        let written = || progress.borrow().written;
+        let least = size_bytes.map(finish_from);
+        audience.leave(|| least.is_some_and(|least| written() < least)).await;
+    }
+
+    /// Waits until the writer is gone, like [`Fill::settled`], without reading.
     pub fn settling(&self) -> impl Future<Output = bool> + Send + use<> {
-        let mut progress = self.progress.clone();
+        let mut progress = self.0.progress.clone();
         async move {
             while progress.changed().await.is_ok() {}
             let state = progress.borrow().state;
@@ -91,74 +146,11 @@ impl Fill {
 
     /// How many bytes are here.
     pub fn written(&self) -> u64 {
-        self.progress.borrow().written
-    }
-
-    /// Whether it failed: nobody should join it any more.
-    pub fn is_broken(&self) -> bool {
-        self.progress.borrow().state == State::Broken
+        self.0.progress.borrow().written
     }
 
     /// Whether both follow the same writer.
     pub fn is_same(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.file, &other.file)
-    }
-}
-
-impl Filler {
-    /// Writes `body` until it ends, verifies, tells the readers and commits.
-    ///
-    /// The readers learn that the digest agreed before the content is synced and renamed: a
-    /// crash between leaves only a staged file, and they read from their open one.
-    pub async fn run<S, E>(mut self, mut body: S) -> Result<(), FillError<E>>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-    {
-        let result = self.write(&mut body).await;
-        let state = if result.is_ok() { State::Verified } else { State::Broken };
-        self.progress.send_modify(|progress| progress.state = state);
-        result?;
-        tokio::task::spawn_blocking(move || self.staged.commit())
-            .await
-            .map_err(|_| FillError::Store(BlobError::Full("the process is stopping")))?
-            .map_err(FillError::Store)
-    }
-
-    async fn write<S, E>(&mut self, body: &mut S) -> Result<(), FillError<E>>
-    where
-        S: Stream<Item = Result<Bytes, E>> + Unpin,
-    {
-        let mut written = 0;
-        while let Some(chunk) = body.next().await {
-            let chunk = chunk.map_err(FillError::Body)?;
-            self.staged.write(&chunk).map_err(FillError::Store)?;
-            written += chunk.len() as u64;
-            self.progress.send_modify(|progress| progress.written = written);
-        }
-        if self.size_bytes.is_some_and(|size_bytes| size_bytes != written) {
-            return Err(FillError::Cut);
-        }
-        self.staged.verify().map_err(FillError::Store)
-    }
-}
-
-/// Why a fill failed. Nothing was stored.
-#[derive(Debug, Error)]
-pub enum FillError<E> {
-    /// The upstream's body failed.
-    #[error("the upstream's body failed")]
-    Body(#[source] E),
-    /// The body ended before its announced length.
-    #[error("the upstream's body is shorter than it announced")]
-    Cut,
-    /// The store failed, or the bytes were wrong.
-    #[error("the blob was not stored")]
-    Store(#[source] BlobError),
-}
-
-impl<E> FillError<E> {
-    /// Whether the body was at fault, not the store.
-    pub const fn is_theirs(&self) -> bool {
-        matches!(self, Self::Body(_) | Self::Cut | Self::Store(BlobError::Mismatch { .. }))
+        Arc::ptr_eq(&self.0, &other.0)
     }
 }

@@ -226,6 +226,8 @@ impl BlobStore for FsStore {
             reservation,
             shared: Arc::clone(&self.shared),
             committed: false,
+            #[cfg(test)]
+            breaks_at: None,
         })
     }
 

@@ -127,9 +127,10 @@ impl Pull {
         Ok(upstream.ask(ask).await?)
     }
 
-    /// Whether this upstream is not asked at all; the doctor's canary, on this machine, always is.
+    /// Whether this upstream is not to be asked.
     pub(super) fn is_offline(&self, upstream: &Upstream) -> bool {
-        self.settings.load().offline && upstream.name.as_str() != super::canary::REGISTRY
+        let is_canary = upstream.name.as_str() == super::canary::REGISTRY;
+        self.settings.load().offline && !is_canary
     }
 
     /// HEAD of a manifest: `None` if the upstream says that there is none.

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use super::asking::Origin;
 use super::filling::{Filling, Passing, Source};
 use super::refusal::{Reason, Refusal};
+use super::resume::Arriving;
 use super::{Asker, Pull};
 use crate::blob::StoredBlob;
 use crate::blob::fill::{Broken, Fill, FillReader, Verify};
 use crate::oci::range::RangeRequest;
 use crate::oci::{ComputedDigest, Digest, Repository};
-use crate::upstream::{Answer, Body, Method, Resource, Upstream};
+use crate::upstream::{Answer, Method, Resource, Upstream};
 
 /// A request for a blob.
 pub struct BlobRequest {
@@ -72,7 +73,7 @@ pub enum BlobBody {
     /// A reader of a running fill.
     Fill(FillReader),
     /// The upstream's body, hashed on its way, stored nowhere.
-    Passing(Box<Verify<Body>>),
+    Passing(Box<Verify<Arriving>>),
 }
 
 impl BlobBody {

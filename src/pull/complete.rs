@@ -9,7 +9,7 @@ use futures_util::{StreamExt as _, stream};
 
 use super::asking::Origin;
 use super::closure::{Closure, Gap, Named, Scope};
-use super::filling::{Filling, Source};
+use super::filling::Filling;
 use super::refusal::{Reason, Refusal};
 use super::retain::Need;
 use super::whole::is_contested;
@@ -165,17 +165,7 @@ impl Pull {
             // The bytes are here, by another repository.
             return self.vouch(origin, digest).await;
         }
-        let filling = Filling { pull: Arc::clone(self), origin: origin.clone(), digest };
-        match filling.source().await? {
-            Source::Fill(fill) if !fill.settled().await => {
-                let words = "the upstream's bytes broke off";
-                Err(Refusal::new(Reason::UpstreamUnavailable, words))
-            }
-            Source::Passing(_) => {
-                Err(Refusal::new(Reason::Overloaded, "the cache takes nothing more"))
-            }
-            Source::Fill(_) | Source::Stored(_) => Ok(()),
-        }
+        Filling { pull: Arc::clone(self), origin: origin.clone(), digest }.complete().await
     }
 
     pub(super) async fn hold_now(

@@ -1,24 +1,34 @@
 //! Fetching a blob that is not stored: one fill for everybody, which outlives who began it.
 
+mod again;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
+
+use self::again::Again;
 use super::asking::Origin;
 use super::blob::{check, is_empty};
 use super::flights::Flights;
+use super::places::{Place, Places};
 use super::refusal::{Reason, Refusal};
+use super::resume::{Arriving, resuming};
 use super::{Holder, Pull};
 use crate::blob::StoredBlob;
-use crate::blob::fill::{Fill, Filler};
+use crate::blob::fill::{Fill, FillError, Filler, RunningFill};
 use crate::oci::{Digest, Registry};
-use crate::upstream::{Body, Method};
+use crate::upstream::{Method, UpstreamError};
+
+/// When to come back after all places were taken.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// What is being filled.
-#[derive(Default)]
 pub(super) struct Fills {
     opening: Flights<(Arc<str>, Holder, Digest), Result<Opened, Refusal>>,
-    running: Mutex<HashMap<(Registry, Digest), Fill>>,
+    running: Mutex<HashMap<(Registry, Digest), RunningFill>>,
+    places: Places,
 }
 
 /// Where a blob comes from that was not stored when somebody looked.
@@ -32,7 +42,7 @@ pub(super) enum Source {
 
 /// An upstream's body that is stored nowhere.
 pub(super) struct Passing {
-    pub(super) body: Body,
+    pub(super) body: Arriving,
     /// The length that the upstream announced, in bytes.
     pub(super) size_bytes: Option<u64>,
 }
@@ -55,15 +65,20 @@ pub(super) struct Filling {
 }
 
 impl Pull {
-    /// The running fill, unless it broke and is about to go.
+    /// The running fill, unless it broke or was stopped, and is about to go.
     pub(super) fn running_fill(&self, registry: &Registry, digest: &Digest) -> Option<Fill> {
-        let running = self.memory.fills.running();
-        running.get(&(registry.clone(), *digest)).filter(|fill| !fill.is_broken()).cloned()
+        self.memory.fills.running().get(&(registry.clone(), *digest))?.join()
     }
 }
 
 impl Fills {
-    fn running(&self) -> MutexGuard<'_, HashMap<(Registry, Digest), Fill>> {
+    /// None yet, and never more than `max_fills` at once.
+    pub(super) fn new(max_fills: usize) -> Self {
+        let (opening, running) = (Flights::default(), Mutex::default());
+        Self { opening, running, places: Places::new(max_fills) }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<(Registry, Digest), RunningFill>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -91,35 +106,76 @@ impl Filling {
         })
     }
 
-    async fn open(self) -> Result<Opened, Refusal> {
-        // Since somebody looked another fill may have begun, or ended. Only a link lets this
-        // repository have of it.
-        let is_linked = self.is_linked();
-        if let Some(fill) = self.running().filter(|_| is_linked) {
-            return Ok(Opened::Fill(fill));
-        }
-        if is_linked && self.pull.open_stored(self.digest).await.is_some() {
-            return Ok(Opened::Stored);
-        }
-        let Passing { body, size_bytes } = self.fetch().await?;
-        if let Some(fill) = self.running() {
-            return Ok(Opened::Fill(fill));
-        }
-        let store = &self.pull.edges.store;
-        let staged = store.stage(&self.digest, size_bytes);
-        match staged.and_then(|staged| Ok(Fill::begin(staged, size_bytes)?)) {
-            Ok((fill, filler)) => {
-                let at = (self.origin.upstream.name.clone(), self.digest);
-                self.pull.memory.fills.running().insert(at, fill.clone());
-                tokio::spawn(self.run(fill.clone(), filler, body));
-                Ok(Opened::Fill(fill))
+    /// Fetches the blob for no client, among at most half of all fills, and waits until it is
+    /// stored.
+    pub(super) async fn complete(self) -> Result<(), Refusal> {
+        let pull = Arc::clone(&self.pull);
+        let _place = pull.memory.fills.places.background().await;
+        match self.source().await? {
+            Source::Fill(fill) if !fill.settled().await => {
+                Err(Refusal::new(Reason::UpstreamUnavailable, "the upstream's bytes broke off"))
             }
+            Source::Passing(_) => {
+                Err(Refusal::new(Reason::Overloaded, "the cache takes nothing more"))
+            }
+            Source::Fill(_) | Source::Stored(_) => Ok(()),
+        }
+    }
+
+    async fn open(self) -> Result<Opened, Refusal> {
+        // Since somebody looked another fill may have begun, or ended; again while it waited.
+        if let Some(opened) = self.at_hand().await {
+            return Ok(opened);
+        }
+        let place = self.place().await?;
+        if let Some(opened) = self.at_hand().await {
+            return Ok(opened);
+        }
+        let passing = self.fetch().await?;
+        let size_bytes = passing.size_bytes;
+        let staged = self.pull.edges.store.stage(&self.digest, size_bytes);
+        match staged.and_then(|staged| Ok(Fill::begin(staged, size_bytes)?)) {
+            Ok((fill, filler)) => Ok(Opened::Fill(self.begin(fill, filler, passing.body, place))),
             Err(error) => {
                 tracing::warn!(digest = %self.digest, %error, "a blob passes through uncached");
-                let passing = Passing { body, size_bytes };
                 Ok(Opened::Passing(Arc::new(Mutex::new(Some(passing)))))
             }
         }
+    }
+
+    /// What needs no upstream. Only a link lets this repository have of it.
+    async fn at_hand(&self) -> Option<Opened> {
+        if !self.is_linked() {
+            return None;
+        }
+        if let Some(fill) = self.running() {
+            return Some(Opened::Fill(fill));
+        }
+        self.pull.open_stored(self.digest).await.map(|_| Opened::Stored)
+    }
+
+    async fn place(&self) -> Result<Place, Refusal> {
+        let patience = self.origin.upstream.config.header_timeout;
+        let metrics = &self.pull.edges.metrics.filling;
+        let place = self.pull.memory.fills.places.take(patience, metrics).await;
+        place.map_err(|_| Refusal {
+            retry_after: Some(RETRY_AFTER),
+            ..Refusal::new(Reason::Overloaded, "too many blobs are being fetched at once")
+        })
+    }
+
+    /// Starts the fill, unless somebody else did meanwhile: this repository may have that one too,
+    /// for the upstream just gave the blob for it.
+    fn begin(self, fill: Fill, filler: Filler, body: Arriving, place: Place) -> Fill {
+        let at = (self.origin.upstream.name.clone(), self.digest);
+        let pull = Arc::clone(&self.pull);
+        let mut running = pull.memory.fills.running();
+        if let Some(other) = running.get(&at).and_then(RunningFill::join) {
+            return other;
+        }
+        running.insert(at, fill.running().clone());
+        tokio::spawn(self.run(fill.running().clone(), filler, body, place));
+        fill
     }
 
     /// Asks the upstream for the blob's bytes.
@@ -134,7 +190,10 @@ impl Filling {
             return Err(Refusal::new(Reason::UpstreamDigestMismatch, words));
         }
         self.pull.link(&upstream.name, repository, &self.digest, None);
-        Ok(Passing { body: answer.body, size_bytes: answer.content_length })
+        let size_bytes = answer.content_length;
+        let body =
+            resuming(answer.body.boxed(), size_bytes, Again { of: self.clone(), size_bytes });
+        Ok(Passing { body, size_bytes })
     }
 
     fn running(&self) -> Option<Fill> {
@@ -147,18 +206,33 @@ impl Filling {
         self.pull.edges.links.find(&upstream.name, repository, &self.digest).is_some()
     }
 
-    async fn run(self, fill: Fill, filler: Filler, body: Body) {
+    async fn run(self, fill: RunningFill, filler: Filler, body: Arriving, place: Place) {
         let begun = Instant::now();
-        let result = filler.run(body).await;
+        let finish_from = self.pull.settings.load().finish_from;
+        let result = tokio::select! {
+            result = filler.run(body) => Some(result),
+            () = fill.deserted(|size_bytes| finish_from.of(size_bytes)) => None,
+        };
         self.take_off(&fill);
+        drop((fill, place));
+        self.tell(result, begun);
+    }
+
+    fn tell(self, result: Option<Result<(), FillError<UpstreamError>>>, begun: Instant) {
         let Self { pull, origin, digest } = self;
         let place = (origin.circle().0, digest);
         let Origin { upstream, repository, .. } = origin;
-        let outcome = if result.is_ok() { "complete" } else { "failed" };
+        let outcome = match &result {
+            None => "abandoned",
+            Some(Ok(())) => "complete",
+            Some(Err(_)) => "failed",
+        };
         pull.edges.metrics.fills.with_label_values(&[outcome]).inc();
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
-            Ok(()) => {
+            None => tracing::info!(upstream = %upstream.name, %repository, %digest, duration_ms,
+                "a fetch was stopped: nobody reads the blob any more"),
+            Some(Ok(())) => {
                 pull.memory.spoilt.invalidate(&place);
                 tracing::info!(upstream = %upstream.name, %repository, %digest, duration_ms,
                     "a blob was fetched");
@@ -166,7 +240,7 @@ impl Filling {
                     pull.hold_later(&upstream.name, &repository, digest);
                 }
             }
-            Err(error) => {
+            Some(Err(error)) => {
                 if error.is_theirs() {
                     pull.memory.spoilt.insert(place, ());
                 }
@@ -178,7 +252,7 @@ impl Filling {
     }
 
     /// After a broken fill the next may already run under the same name: that one stays.
-    fn take_off(&self, fill: &Fill) {
+    fn take_off(&self, fill: &RunningFill) {
         let at = (self.origin.upstream.name.clone(), self.digest);
         let mut running = self.pull.memory.fills.running();
         if running.get(&at).is_some_and(|other| other.is_same(fill)) {

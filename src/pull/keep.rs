@@ -176,7 +176,7 @@ impl Pull {
         if !self.is_wanted(&origin.upstream.name, &origin.repository, digest) {
             return;
         }
-        let (pull, origin, settling) = (Arc::clone(self), origin.clone(), fill.settling());
+        let (pull, origin, settling) = (Arc::clone(self), origin.clone(), fill.running().settling());
         tokio::spawn(async move {
             if settling.await {
                 pull.hold_later(&origin.upstream.name, &origin.repository, digest);

@@ -9,7 +9,7 @@ use crate::oci::{ComputedDigest, ManifestKind, Registry};
 use crate::pin::Content;
 use crate::policy::matcher::{Matcher, TagMatcher};
 use crate::policy::{Reaction, Rule};
-use crate::units::DiskSize;
+use crate::units::{DiskSize, Percent};
 
 /// A clock that panics when it is told to: whatever asks it dies.
 #[derive(Default)]
@@ -49,6 +49,8 @@ fn settings(reaction: Reaction) -> Settings {
         offline: true,
         retain: Retention::Pulled,
         retain_idle: Duration::ZERO,
+        max_fills: 128,
+        finish_from: Percent(25),
     }
 }
 

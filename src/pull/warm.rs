@@ -278,7 +278,7 @@ impl Meter {
                 () = tokio::time::sleep(BEAT) => None,
             };
             // It may be longer than the manifest says.
-            let here = fill.written().min(blob.size_bytes);
+            let here = fill.running().written().min(blob.size_bytes);
             let here = if is_whole == Some(true) { blob.size_bytes } else { here };
             self.add(here - told, here - told);
             told = here;

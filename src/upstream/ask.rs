@@ -16,6 +16,7 @@ use super::challenge;
 use super::client::{Client, Followed, Observer, Outgoing};
 use super::credential::ClientCredential;
 use super::error::{Unavailability, UpstreamError};
+use super::rate::{Flow, Meter};
 use super::retry::{
     MAX_RETRIES, PATIENCE, RetryBudget, backoff, rate_limit_wait, read_retry_after,
 };
@@ -35,11 +36,18 @@ pub struct Upstream {
     tokens: Tokens,
     places: Arc<Semaphore>,
     budget: RetryBudget,
+    flow: Arc<Flow>,
 }
 
 impl Upstream {
-    pub(crate) fn new(name: Registry, setup: Setup, tokens: Tokens, observer: Observer) -> Self {
+    pub(crate) fn new(
+        name: Registry,
+        setup: Setup,
+        tokens: Tokens,
+        (observer, meter): (Observer, &Meter),
+    ) -> Self {
         let config = setup.config.clone();
+        let flow = Arc::new(Flow::new(config.max_bytes_per_second, meter(&name)));
         let places = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         Self {
             client: Client::new(name.clone(), setup, observer),
@@ -48,6 +56,7 @@ impl Upstream {
             tokens,
             places: Arc::new(Semaphore::new(places)),
             budget: RetryBudget::new(),
+            flow,
         }
     }
 
@@ -82,8 +91,14 @@ impl Upstream {
             }
         };
         Answer::read(response, ask.range_from, |incoming| {
-            Body::new(incoming, self.config.body_idle_timeout, until).holding(place)
+            let body = Body::new(incoming, self.config.body_idle_timeout, until);
+            body.holding(place).in_flow(&self.flow)
         })
+    }
+
+    /// Takes one of the retries that this upstream may still be burdened with, if there is one.
+    pub fn may_retry(&self) -> bool {
+        self.budget.spend()
     }
 
     async fn take_place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, UpstreamError> {

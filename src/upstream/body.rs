@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,13 +13,14 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::error::{Unavailability, UpstreamError};
+use super::rate::Flow;
 
 /// The bytes of an answer.
 ///
 /// Nothing is read from the upstream before somebody asks for it. A body that is cut short (the
 /// connection closes or breaks before the announced end), stalls for longer than the upstream's
 /// `body-idle-timeout` or runs past the ask's deadline ends with an error, never as if it were
-/// whole; after an error there is nothing more.
+/// whole; after an error there is nothing more. Waiting for the upstream's rate is no stall.
 pub struct Body {
     incoming: Option<Incoming>,
     idle: Duration,
@@ -26,6 +28,9 @@ pub struct Body {
     timer: Pin<Box<Sleep>>,
     is_timing: bool,
     size_hint: Option<u64>,
+    flow: Option<Arc<Flow>>,
+    /// Nothing is read before, for the rate's sake.
+    paused_until: Option<Instant>,
     /// The connection's place among `max-connections`, held until the body is dropped.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -39,6 +44,8 @@ impl Body {
             deadline,
             timer: Box::pin(sleep_until(Instant::now())),
             is_timing: false,
+            flow: None,
+            paused_until: None,
             _place: None,
         }
     }
@@ -46,6 +53,12 @@ impl Body {
     /// Keeps a connection's place until the body is dropped.
     pub(crate) fn holding(self, place: OwnedSemaphorePermit) -> Self {
         Self { _place: Some(place), ..self }
+    }
+
+    /// Counts it in the upstream's flow, and reads no faster than that allows.
+    pub(crate) fn in_flow(self, flow: &Arc<Flow>) -> Self {
+        let paused_until = flow.begin(Instant::now());
+        Self { flow: Some(Arc::clone(flow)), paused_until, ..self }
     }
 
     /// The next bytes; `None` once all that was announced has come.
@@ -80,6 +93,27 @@ impl Body {
         }
         self.timer.as_mut().poll(context)
     }
+
+    /// Whether the deadline came, once the pause is over.
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<bool> {
+        if let Some(until) = self.paused_until {
+            if !self.is_timing {
+                let until = self.deadline.map_or(until, |deadline| deadline.min(until));
+                self.timer.as_mut().reset(until);
+                self.is_timing = true;
+            }
+            ready!(self.timer.as_mut().poll(context));
+            (self.is_timing, self.paused_until) = (false, None);
+            return Poll::Ready(self.deadline.is_some_and(|deadline| deadline <= Instant::now()));
+        }
+        Poll::Ready(false)
+    }
+
+    fn count(&mut self, bytes: usize) {
+        if let Some(flow) = &self.flow {
+            self.paused_until = flow.take(bytes, Instant::now());
+        }
+    }
 }
 
 impl Stream for Body {
@@ -87,6 +121,9 @@ impl Stream for Body {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let body = &mut *self;
+        if ready!(body.poll_pause(context)) && body.incoming.take().is_some() {
+            return Poll::Ready(Some(Err(UpstreamError::Timeout)));
+        }
         loop {
             let Some(incoming) = &mut body.incoming else { return Poll::Ready(None) };
             let frame = match Pin::new(incoming).poll_frame(context) {
@@ -100,7 +137,10 @@ impl Stream for Body {
             body.is_timing = false;
             match frame {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(data))),
+                    Ok(data) if !data.is_empty() => {
+                        body.count(data.len());
+                        return Poll::Ready(Some(Ok(data)));
+                    }
                     Ok(_) | Err(_) => {}
                 },
                 Some(Err(error)) => {

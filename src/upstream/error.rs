@@ -113,7 +113,7 @@ pub enum TlsFault {
 
 impl UpstreamError {
     /// An unavailability without a word on when to come back.
-    pub(crate) const fn unavailable(why: Unavailability) -> Self {
+    pub const fn unavailable(why: Unavailability) -> Self {
         Self::Unavailable { why, retry_after: None }
     }
 }

@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prometheus::IntCounter;
+
 use super::ask::Upstream;
 use super::client::Observer;
 use super::proxy::Proxy;
+use super::rate::Meter;
 use super::setup::{Setup, SetupProblem, Shared, UpstreamSetupError};
 use super::tls::Trust;
 use super::token::Tokens;
@@ -24,6 +27,7 @@ pub struct Upstreams {
     shared: Shared,
     tokens: Tokens,
     observer: Observer,
+    meter: Meter,
     kept: Mutex<HashMap<Registry, Arc<Upstream>>>,
 }
 
@@ -47,6 +51,9 @@ impl Upstreams {
             shared,
             tokens: Tokens::new(),
             observer: Arc::new(|_, _, _| {}),
+            meter: Arc::new(|_| {
+                IntCounter::new("uncounted", "not registered").expect("a valid name")
+            }),
             kept: Mutex::default(),
         })
     }
@@ -55,6 +62,12 @@ impl Upstreams {
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {
         Self { observer, kept: Mutex::default(), ..self }
+    }
+
+    /// The same upstreams, which count the bytes of their bodies.
+    #[must_use]
+    pub fn with_meter(self, meter: Meter) -> Self {
+        Self { meter, kept: Mutex::default(), ..self }
     }
 
     /// Whether a configured upstream is asked with these credentials.
@@ -74,7 +87,7 @@ impl Upstreams {
             registry.clone(),
             setup,
             self.tokens.clone(),
-            self.observer.clone(),
+            (self.observer.clone(), &self.meter),
         ));
         if kept.len() >= MAX_KEPT {
             // Any that came by a pattern: its client is rebuilt when it is asked for again.

@@ -11,6 +11,7 @@ use crate::support::setup::Setup;
 
 mod blobs;
 mod digests;
+mod fills;
 mod frames;
 mod manifests;
 mod negotiation;

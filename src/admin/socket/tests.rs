@@ -18,7 +18,7 @@ use crate::oci::{ComputedDigest, Digest};
 use crate::pin::{Content, PinKey};
 use crate::policy::Policy;
 use crate::pull::{Edges, Settings};
-use crate::units::DiskSize;
+use crate::units::{DiskSize, Percent};
 use crate::upstream::Upstreams;
 
 /// A server with 40 pinned tags.
@@ -55,6 +55,8 @@ fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>, store: &Arc<FsStor
         offline: false,
         retain: crate::config::Retention::Pulled,
         retain_idle: Duration::ZERO,
+        max_fills: 128,
+        finish_from: Percent(25),
     };
     Pull::new(edges, settings)
 }

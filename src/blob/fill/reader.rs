@@ -5,8 +5,9 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use bytes::{Bytes, BytesMut};
+use tokio::sync::watch;
 
-use super::{Broken, Fill, HOLD_BACK, Progress, State};
+use super::{Broken, Fill, HOLD_BACK, Progress, Remainder, State};
 
 /// How much a reader takes from the file at once, in bytes.
 const READ_SIZE: u64 = 256 << 10;
@@ -14,19 +15,26 @@ const READ_SIZE: u64 = 256 << 10;
 /// One reader of a fill.
 pub struct FillReader {
     pub(super) fill: Fill,
+    pub(super) progress: watch::Receiver<Progress>,
     pub(super) at: u64,
     pub(super) end: Option<u64>,
+    /// Where the bytes come from once the store failed.
+    pub(super) rest: Option<Remainder>,
 }
 
 impl FillReader {
     /// The next bytes, as soon as they may leave; `None` at the end.
     pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+        if let Some(rest) = &mut self.rest {
+            return rest.next().await;
+        }
         loop {
-            let progress = *self.fill.progress.borrow_and_update();
+            let progress = *self.progress.borrow_and_update();
             let end = self.end.unwrap_or(u64::MAX);
             let visible = self.visible(progress).min(end);
             if visible > self.at {
-                let chunk = read_chunk(&self.fill.file, self.at, visible).map_err(|_| Broken);
+                let chunk =
+                    read_chunk(&self.fill.running.0.file, self.at, visible).map_err(|_| Broken);
                 self.at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
                 return Some(chunk);
             }
@@ -34,9 +42,15 @@ impl FillReader {
                 _ if self.at >= end => return None,
                 State::Verified => return None,
                 State::Broken => return Some(Err(Broken)),
-                State::Running if self.fill.progress.changed().await.is_err() => {
+                State::Unstored => {
+                    let Some(Ok(rest)) = self.fill.take_rest(self.at, self.end) else {
+                        return Some(Err(Broken));
+                    };
+                    return self.rest.insert(rest).next().await;
+                }
+                State::Running if self.progress.changed().await.is_err() => {
                     // The writer is gone: it said how it ended, or it was dropped.
-                    if self.fill.progress.borrow().state == State::Running {
+                    if self.progress.borrow().state == State::Running {
                         return Some(Err(Broken));
                     }
                 }

@@ -23,8 +23,13 @@ where
 {
     /// Wraps a body.
     pub fn new(body: S, claimed: Digest) -> Self {
-        let hasher = Some(Hasher::for_claim(Some(&claimed)));
-        Self { body, hasher, claimed, held: BytesMut::new(), skipped: 0, wanted: u64::MAX }
+        Self::resume(body, Hasher::for_claim(Some(&claimed)), claimed, BytesMut::new())
+    }
+
+    /// Wraps what is left of a body: `hasher` has taken all before it, `held` is the end of that,
+    /// which has not left yet.
+    pub(super) fn resume(body: S, hasher: Hasher, claimed: Digest, held: BytesMut) -> Self {
+        Self { body, hasher: Some(hasher), claimed, held, skipped: 0, wanted: u64::MAX }
     }
 
     /// Gives only `length` bytes from byte `first` on; all of them are hashed.

@@ -23,6 +23,9 @@ pub struct Staged {
     pub(super) reservation: Reservation,
     pub(super) shared: Arc<Shared>,
     pub(super) committed: bool,
+    /// The disk is full once so many bytes are written.
+    #[cfg(test)]
+    pub(crate) breaks_at: Option<u64>,
 }
 
 impl Staged {
@@ -31,13 +34,37 @@ impl Staged {
         self.file.try_clone()
     }
 
-    /// Hashes and writes the next bytes.
+    /// Writes and hashes the next bytes. After an error none of them counts as written or hashed.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), BlobError> {
         self.reservation.reach(self.written + bytes.len() as u64)?;
-        self.hasher.update(bytes);
+        #[cfg(test)]
+        self.break_at(bytes)?;
         self.file.write_all(bytes)?;
+        self.hasher.update(bytes);
         self.written += bytes.len() as u64;
         Ok(())
+    }
+
+    #[cfg(test)]
+    fn break_at(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let room = self.breaks_at.map(|at| usize::try_from(at - self.written).unwrap());
+        match room.filter(|room| *room < bytes.len()) {
+            Some(room) => {
+                self.file.write_all(&bytes[..room])?;
+                Err(io::ErrorKind::StorageFull.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// What was hashed so far, to go on with elsewhere.
+    pub fn hasher(&self) -> Hasher {
+        self.hasher.clone()
+    }
+
+    /// What its bytes are to hash to.
+    pub const fn claimed(&self) -> Digest {
+        self.claimed
     }
 
     /// Whether the bytes written so far hash to what was claimed.

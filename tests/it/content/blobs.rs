@@ -5,7 +5,7 @@ use crate::support::content::{Blob, noise};
 use crate::support::fault::Fault;
 use crate::support::gate::Gate;
 use crate::support::http::Call;
-use crate::support::server::{Ending, Framing};
+use crate::support::server::{Ending, Framing, Reply};
 use crate::support::wait::eventually;
 
 /// Below what is held back until the digest agreed, and above it.
@@ -32,6 +32,12 @@ fn broken_then_whole(stage: &Stage, blob: &Blob, faults: &[Fault]) {
     super::eventually_cached(stage, blob);
 }
 
+/// The whole blob whatever part was asked for: an upstream that does not know ranges.
+pub(super) fn without_ranges(blob: &Blob) -> Fault {
+    let whole = Reply::new(200).body("application/octet-stream", blob.bytes.clone());
+    Fault::Replace(Box::new(whole))
+}
+
 #[test]
 fn a_cut_blob_never_completes_is_not_cached_and_comes_whole_the_next_time() {
     let stage = Stage::new();
@@ -39,7 +45,8 @@ fn a_cut_blob_never_completes_is_not_cached_and_comes_whole_the_next_time() {
         for ending in [Ending::Fin, Ending::Reset] {
             for at in [0, 1, size / 2, size - 1] {
                 let blob = stage.blob(&format!("{size}{ending:?}{at}"), size);
-                broken_then_whole(&stage, &blob, &[Fault::Cut(at, ending)]);
+                let faults = [without_ranges(&blob), Fault::Cut(at, ending)];
+                broken_then_whole(&stage, &blob, &faults);
             }
         }
     }
@@ -53,7 +60,8 @@ fn a_cut_blob_without_a_length_never_completes_either() {
         for framing in [Framing::Close, Framing::Chunked] {
             for at in [1, size - 1] {
                 let blob = stage.blob(&format!("{size}{framing:?}{at}"), size);
-                let faults = [Fault::Frame(framing.clone()), Fault::Cut(at, Ending::Fin)];
+                let framing = Fault::Frame(framing.clone());
+                let faults = [without_ranges(&blob), framing, Fault::Cut(at, Ending::Fin)];
                 broken_then_whole(&stage, &blob, &faults);
             }
         }

@@ -1,6 +1,7 @@
 //! A cache that takes nothing: blobs pass through, verified all the same.
 
 use super::Stage;
+use super::blobs::without_ranges;
 use crate::support::content::noise;
 use crate::support::fault::Fault;
 use crate::support::gate::Gate;
@@ -47,6 +48,7 @@ fn wrong_cut_and_endless_bytes_break_the_connection_also_when_they_pass_through(
             Fault::Cut(size - 1, Ending::Reset),
         ];
         for fault in faults {
+            stage.registry.fault(&request, without_ranges(&blob));
             stage.registry.fault(&request, fault);
             stage.assert_broken(&blob.digest);
             stage.registry.clear_faults();

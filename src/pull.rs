@@ -19,6 +19,7 @@ mod permit;
 mod recorded;
 mod refusal;
 mod sight;
+mod standing;
 mod tripwire;
 mod whole;
 mod writing;
@@ -26,6 +27,7 @@ mod writing;
 use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -35,6 +37,7 @@ pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
+pub use standing::Standing;
 pub use tripwire::one_client;
 
 use crate::blob::BlobStore;
@@ -79,6 +82,8 @@ pub struct Pull {
     edges: Edges,
     settings: ArcSwap<Settings>,
     canary: ArcSwapOption<canary::Canary>,
+    /// How often settings or canary changed, and what content is called.
+    turns: AtomicU64,
     memory: Memory,
 }
 
@@ -116,6 +121,8 @@ struct Memory {
     /// Room for completions, for each upstream: none keeps another's tags waiting.
     completions: moka::sync::Cache<Registry, Arc<tokio::sync::Semaphore>>,
     tripwire: tripwire::Tripwire,
+    /// The counter of answers from what is here, found once.
+    manifest_hits: prometheus::IntCounter,
     started: Duration,
 }
 
@@ -177,6 +184,8 @@ pub struct ManifestReply {
     pub bytes: Option<bytes::Bytes>,
     /// What the client is to be told, in words.
     pub warnings: Vec<String>,
+    /// What it rests on, if the same may be answered again without another look.
+    pub standing: Option<Standing>,
 }
 
 impl From<StoredManifest> for ManifestReply {
@@ -187,6 +196,7 @@ impl From<StoredManifest> for ManifestReply {
             size_bytes: Some(manifest.content.size_bytes),
             bytes: Some(manifest.bytes),
             warnings: Vec::new(),
+            standing: None,
         }
     }
 }
@@ -194,14 +204,15 @@ impl From<StoredManifest> for ManifestReply {
 impl Pull {
     /// A pull path with nothing remembered.
     pub fn new(edges: Edges, settings: Settings) -> Arc<Self> {
-        let memory = Memory::new(edges.clock.monotonic());
+        let memory = Memory::new(edges.clock.monotonic(), &edges.metrics);
         let (settings, canary) = (ArcSwap::from_pointee(settings), ArcSwapOption::empty());
-        Arc::new(Self { edges, settings, canary, memory })
+        Arc::new(Self { edges, settings, canary, turns: AtomicU64::new(0), memory })
     }
 
     /// Takes new settings; requests under way keep theirs.
     pub fn reload(&self, settings: Settings) {
         self.settings.store(Arc::new(settings));
+        self.turn();
     }
 
     /// The settings in force.
@@ -219,11 +230,12 @@ impl Pull {
         self: &Arc<Self>,
         request: ManifestRequest,
     ) -> Result<ManifestReply, Refusal> {
+        let epoch = self.epoch_of(&request);
         let tag = match &request.reference {
             ManifestReference::Digest(digest) => {
                 let digest = *digest;
                 self.trip(&request, digest);
-                return self.manifest_by_digest(request, digest).await;
+                return self.manifest_by_digest(request, digest, epoch).await;
             }
             ManifestReference::Tag(tag) => tag.clone(),
         };
@@ -236,7 +248,7 @@ impl Pull {
         let reply = match self.decide(&key) {
             Way::Covered(rule) => {
                 // A connection that breaks off sends a client to the real registry.
-                let covered = self.covered(request, key.clone(), rule);
+                let covered = self.covered(request, key.clone(), rule, epoch);
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
@@ -262,7 +274,7 @@ impl Pull {
 }
 
 impl Memory {
-    fn new(started: Duration) -> Self {
+    fn new(started: Duration, metrics: &Metrics) -> Self {
         const MANIFEST_BYTES: u64 = 32 << 20;
         let minute = Duration::from_mins(1);
         let weigh = |_: &Digest, manifest: &StoredManifest| {
@@ -291,6 +303,7 @@ impl Memory {
             hashed: remembering(100_000, Duration::from_hours(1)),
             completions: moka::sync::Cache::new(10_000),
             tripwire: tripwire::Tripwire::default(),
+            manifest_hits: metrics.cache_hits.with_label_values(&["manifest"]),
             started,
         }
     }

@@ -32,6 +32,7 @@ impl Pull {
         let at = place(&key.registry, &key.repository);
         self.memory.kept.insert((Arc::clone(&at), digest), media_type);
         self.keep_named(&at, manifest);
+        self.turn();
     }
 
     /// Marks what a kept manifest names, and holds the manifest itself.
@@ -45,6 +46,7 @@ impl Pull {
         let digest = manifest.content.digest;
         if self.is_wanted(registry, repository, digest) {
             self.keep_named(&at, manifest);
+            self.turn();
             self.hold_later(registry, repository, digest);
         }
     }

@@ -1,6 +1,7 @@
 //! One request on a registry listener, from its head to its answer.
 
 mod again;
+mod shelf;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -11,25 +11,21 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, GetAll, HeaderValue};
 use hyper::{HeaderMap, Method, Request, Response, StatusCode};
 use prometheus::{Histogram, IntCounter};
 
 use super::super::body::Body;
 use super::super::head::check_head;
 use super::Registry;
+use super::shelf::Shelf;
 use crate::metrics::Metrics;
 use crate::pull::Standing;
 
-/// The most that the answers of one listener may take, in bytes.
-const CAPACITY: u64 = 16 << 20;
-
-/// About what an answer takes beside its texts and bytes, in bytes.
-const OVERHEAD: usize = 1 << 10;
-
 /// Answers by what was asked.
+#[derive(Default)]
 pub(super) struct Answers {
-    kept: moka::sync::Cache<u64, Arc<Kept>>,
+    shelf: Shelf<Kept>,
     hasher: RandomState,
 }
 
@@ -42,16 +38,6 @@ struct Kept {
     standing: Standing,
 }
 
-impl Default for Answers {
-    fn default() -> Self {
-        let kept = moka::sync::Cache::builder()
-            .max_capacity(CAPACITY)
-            .weigher(|_: &u64, kept: &Arc<Kept>| kept.size_bytes())
-            .build();
-        Self { kept, hasher: RandomState::new() }
-    }
-}
-
 impl Answers {
     /// Keeps the answer to a request.
     pub(super) fn keep(
@@ -61,39 +47,37 @@ impl Answers {
         bytes: Bytes,
         standing: Standing,
     ) {
-        let target = target(request);
-        let accept: Box<[_]> = request.headers().get_all(header::ACCEPT).iter().cloned().collect();
-        // A header's value may be a part of a larger buffer.
-        let accept = accept.iter().filter_map(|it| HeaderValue::from_bytes(it.as_bytes()).ok());
-        let headers = response.headers().clone();
-        let kept =
-            Kept { target: target.into(), accept: accept.collect(), headers, bytes, standing };
-        self.kept.insert(self.key(request), Arc::new(kept));
+        let lines = request.headers().get_all(header::ACCEPT);
+        // The request's own values are parts of its whole head.
+        let accept = lines.iter().filter_map(|it| HeaderValue::from_bytes(it.as_bytes()).ok());
+        let (accept, target) = (accept.collect(), target(request).into());
+        let kept = Kept { target, accept, headers: response.headers().clone(), bytes, standing };
+        let size_bytes = kept.size_bytes();
+        self.shelf.put(self.key(request, &lines), Arc::new(kept), size_bytes);
     }
 
     /// What was kept for a request that asks for the very same.
     fn find(&self, request: &Request<Incoming>) -> Option<Arc<Kept>> {
-        let kept = self.kept.get(&self.key(request))?;
-        let accept = request.headers().get_all(header::ACCEPT).iter();
-        (*kept.target == *target(request) && accept.eq(&kept.accept)).then_some(kept)
+        let accept = request.headers().get_all(header::ACCEPT);
+        let kept = self.shelf.get(self.key(request, &accept))?;
+        (*kept.target == *target(request) && accept.iter().eq(&kept.accept)).then_some(kept)
     }
 
-    /// Two requests with one key are compared, so of `Accept` the lengths will do.
-    fn key(&self, request: &Request<Incoming>) -> u64 {
+    /// What is found by it is compared, so of `Accept` the lengths will do.
+    fn key(&self, request: &Request<Incoming>, accept: &GetAll<'_, HeaderValue>) -> u64 {
         let mut hasher = self.hasher.build_hasher();
         hasher.write(target(request).as_bytes());
-        for line in request.headers().get_all(header::ACCEPT) {
-            hasher.write_usize(line.len());
-        }
+        accept.iter().for_each(|line| hasher.write_usize(line.len()));
         hasher.finish()
     }
 }
 
 impl Kept {
-    fn size_bytes(&self) -> u32 {
+    /// About what it takes.
+    fn size_bytes(&self) -> usize {
+        const OVERHEAD: usize = 1 << 10;
         let accept = self.accept.iter().map(|line| line.len() + size_of::<HeaderValue>());
-        let size = self.target.len() + accept.sum::<usize>() + self.bytes.len() + OVERHEAD;
-        u32::try_from(size).unwrap_or(u32::MAX)
+        self.target.len() + accept.sum::<usize>() + self.bytes.len() + OVERHEAD
     }
 
     fn to_response(&self) -> Response<Body> {

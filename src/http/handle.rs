@@ -88,7 +88,9 @@ impl Registry {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        self.count(&method, &path, &response, begun);
+        self.count(&method, response.status(), begun);
+        tracing::debug!(listener = self.config.kind.name(), %method, path,
+            status = response.status().as_u16(), "answered");
         response
     }
 

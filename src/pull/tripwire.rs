@@ -48,6 +48,10 @@ impl Default for Tripwire {
 
 #[cfg(test)]
 impl Tripwire {
+    pub(super) fn forget_given(&self) {
+        self.given.invalidate_all();
+    }
+
     pub(super) fn has_told(&self, client: IpAddr, digest: Digest, key: &PinKey) -> bool {
         self.told.contains_key(&(client, digest, key.clone()))
     }
@@ -69,6 +73,11 @@ impl Pull {
         self.memory.tripwire.given.insert((one_client(client), digest), ());
     }
 
+    /// Whether a client got this digest from us just now, by a tag.
+    pub(super) fn is_given(&self, client: IpAddr, digest: Digest) -> bool {
+        self.memory.tripwire.given.contains_key(&(one_client(client), digest))
+    }
+
     /// Whether this client was just refused this digest, in whatever repository.
     pub(super) fn is_armed(&self, client: IpAddr, digest: Digest) -> bool {
         let tripwire = &self.memory.tripwire;
@@ -84,7 +93,7 @@ impl Pull {
             key.registry == request.upstream.name && key.repository == request.repository
         };
         let Some(key) = refused.filter(is_it) else { return };
-        if self.memory.tripwire.given.contains_key(&(client, digest)) {
+        if self.is_given(client, digest) {
             return;
         }
         let address = request.asker.client.to_canonical();

@@ -128,20 +128,14 @@ impl Registry {
             self.pull.stands(&kept.standing, peer.ip()).then_some(kept)
         });
         let response = catch_unwind(find).ok().flatten()?.to_response();
-        self.count(request.method(), request.uri().path(), &response, begun);
+        self.count(request.method(), response.status(), begun);
+        tracing::debug!(listener = self.config.kind.name(), method = %request.method(),
+            path = request.uri().path(), "answered again");
         Some(response)
     }
 
-    /// Counts an answer, and tells of it where that is wanted.
-    pub(super) fn count(
-        &self,
-        method: &Method,
-        path: &str,
-        response: &Response<Body>,
-        begun: Instant,
-    ) {
-        let listener = self.config.kind.name();
-        let status = response.status();
+    /// Counts an answer.
+    pub(super) fn count(&self, method: &Method, status: StatusCode, begun: Instant) {
         match (method, status) {
             (&Method::GET, StatusCode::OK) => self.counted.get_ok.inc(),
             (&Method::HEAD, StatusCode::OK) => self.counted.head_ok.inc(),
@@ -151,11 +145,10 @@ impl Registry {
                     Method::HEAD => "HEAD",
                     _ => "other",
                 };
-                let labels = [listener, method, status.as_str()];
+                let labels = [self.config.kind.name(), method, status.as_str()];
                 self.pull.edges().metrics.requests.with_label_values(&labels).inc();
             }
         }
         self.counted.seconds.observe(begun.elapsed().as_secs_f64());
-        tracing::debug!(listener, %method, path, status = status.as_u16(), "answered");
     }
 }

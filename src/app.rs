@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::Either;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -275,9 +276,12 @@ impl Wiring {
         for (socket, config, tls) in bound {
             let service = Arc::new(Registry::new(Arc::clone(&self.pull), config.clone()));
             let answer = move |request, peer| {
+                if let Some(response) = service.call_again(&request, peer) {
+                    return Either::Left(std::future::ready(response));
+                }
                 let service = Arc::clone(&service);
                 // Boxed: hyper keeps room for it in every connection, and most of them are idle.
-                Box::pin(async move { service.call(request, peer).await })
+                Either::Right(Box::pin(async move { service.call(request, peer).await }))
             };
             let listener = Listener {
                 socket,

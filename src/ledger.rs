@@ -157,6 +157,13 @@ pub trait LedgerStore: Send + Sync {
     /// Whether a person has denied anything at all. Never blocks, never fails.
     fn has_revoked(&self) -> bool;
 
+    /// A number that is another one after each change of what [`LedgerStore::state`] or
+    /// [`LedgerStore::is_revoked`] say: whoever reads it first, and finds it unchanged later, was
+    /// told what holds. `None`: this store cannot know it. Never blocks, never fails.
+    fn version(&self) -> Option<u64> {
+        None
+    }
+
     /// The events of one tag, oldest first.
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError>;
 

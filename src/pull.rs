@@ -23,6 +23,7 @@ mod refusal;
 mod resume;
 mod retain;
 mod sight;
+mod standing;
 mod tripwire;
 mod walk;
 mod warm;
@@ -43,6 +44,7 @@ pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
 pub use resume::Arriving;
+pub use standing::Standing;
 pub use tripwire::one_client;
 pub use warm::{WarmPlatform, WarmProgress, Warmed};
 
@@ -97,6 +99,8 @@ pub struct Pull {
     edges: Edges,
     settings: ArcSwap<Settings>,
     canary: ArcSwapOption<canary::Canary>,
+    /// How often settings or canary changed, and what content is called.
+    turns: AtomicU64,
     memory: Memory,
 }
 
@@ -142,6 +146,8 @@ struct Memory {
     /// Something that a pin needs was lost, or other settings want more to be kept.
     wants_walk: tokio::sync::Notify,
     tripwire: tripwire::Tripwire,
+    /// The counter of answers from what is here, found once.
+    manifest_hits: prometheus::IntCounter,
     started: Duration,
 }
 
@@ -203,6 +209,8 @@ pub struct ManifestReply {
     pub bytes: Option<bytes::Bytes>,
     /// What the client is to be told, in words.
     pub warnings: Vec<String>,
+    /// What it rests on, if the same may be answered again without another look.
+    pub standing: Option<Standing>,
 }
 
 impl From<StoredManifest> for ManifestReply {
@@ -213,6 +221,7 @@ impl From<StoredManifest> for ManifestReply {
             size_bytes: Some(manifest.content.size_bytes),
             bytes: Some(manifest.bytes),
             warnings: Vec::new(),
+            standing: None,
         }
     }
 }
@@ -220,9 +229,9 @@ impl From<StoredManifest> for ManifestReply {
 impl Pull {
     /// A pull path with nothing remembered.
     pub fn new(edges: Edges, settings: Settings) -> Arc<Self> {
-        let memory = Memory::new(edges.clock.monotonic(), settings.max_fills);
+        let memory = Memory::new(&edges, settings.max_fills);
         let (settings, canary) = (ArcSwap::from_pointee(settings), ArcSwapOption::empty());
-        Arc::new(Self { edges, settings, canary, memory })
+        Arc::new(Self { edges, settings, canary, turns: AtomicU64::new(0), memory })
     }
 
     /// Takes new settings; requests under way keep theirs.
@@ -230,6 +239,7 @@ impl Pull {
         self.settings.store(Arc::new(settings));
         self.mark_anew();
         self.memory.wants_walk.notify_one();
+        self.turn();
     }
 
     /// The settings in force.
@@ -247,11 +257,12 @@ impl Pull {
         self: &Arc<Self>,
         request: ManifestRequest,
     ) -> Result<ManifestReply, Refusal> {
+        let epoch = self.epoch_of(&request);
         let tag = match &request.reference {
             ManifestReference::Digest(digest) => {
                 let digest = *digest;
                 self.trip(&request, digest);
-                return self.manifest_by_digest(request, digest).await;
+                return self.manifest_by_digest(request, digest, epoch).await;
             }
             ManifestReference::Tag(tag) => tag.clone(),
         };
@@ -264,7 +275,7 @@ impl Pull {
         let reply = match self.decide(&key) {
             Way::Covered(rule) => {
                 // A connection that breaks off sends a client to the real registry.
-                let covered = self.covered(request, key.clone(), rule);
+                let covered = self.covered(request, key.clone(), rule, epoch);
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
@@ -290,7 +301,7 @@ impl Pull {
 }
 
 impl Memory {
-    fn new(started: Duration, max_fills: usize) -> Self {
+    fn new(edges: &Edges, max_fills: usize) -> Self {
         const MANIFEST_BYTES: u64 = 32 << 20;
         let minute = Duration::from_mins(1);
         let weigh = |_: &Digest, manifest: &StoredManifest| {
@@ -327,7 +338,8 @@ impl Memory {
             letting_go: idle::Gate::default(),
             wants_walk: tokio::sync::Notify::new(),
             tripwire: tripwire::Tripwire::default(),
-            started,
+            manifest_hits: edges.metrics.cache_hits.with_label_values(&["manifest"]),
+            started: edges.clock.monotonic(),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! One request on a registry listener, from its head to its answer.
 
+mod again;
+mod shelf;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,6 +22,7 @@ use crate::config::{Credentials, ListenerConfig, ListenerKind};
 use crate::oci::{Accept, Digest, ManifestReference, Registry as Name, Repository};
 use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal};
 use crate::upstream::{ClientCredential, Upstream};
+use again::{Answers, Counted};
 
 /// A registry listener's service.
 pub struct Registry {
@@ -28,6 +32,9 @@ pub struct Registry {
     tombstones: moka::sync::Cache<Digest, Tombstone>,
     /// Hosts that nobody configured, told once each.
     told: moka::sync::Cache<String, ()>,
+    /// Answers that may be given again.
+    answers: Answers,
+    counted: Counted,
     next_request: AtomicU64,
     run: u32,
 }
@@ -44,6 +51,7 @@ struct Located {
 impl Registry {
     /// A listener's service.
     pub fn new(pull: Arc<Pull>, config: ListenerConfig) -> Self {
+        let counted = Counted::new(&pull.edges().metrics, config.kind.name());
         Self {
             pull,
             config,
@@ -52,6 +60,8 @@ impl Registry {
                 .time_to_live(Duration::from_hours(24))
                 .build(),
             told: moka::sync::Cache::new(1000),
+            answers: Answers::default(),
+            counted,
             next_request: AtomicU64::new(0),
             run: std::process::id(),
         }
@@ -78,25 +88,10 @@ impl Registry {
             let close = HeaderValue::from_static("close");
             response.headers_mut().insert(header::CONNECTION, close);
         }
-        self.count(&method, &response, begun);
+        self.count(&method, response.status(), begun);
         tracing::debug!(listener = self.config.kind.name(), %method, path,
             status = response.status().as_u16(), "answered");
         response
-    }
-
-    fn count(&self, method: &Method, response: &Response<Body>, begun: Instant) {
-        let metrics = &self.pull.edges().metrics;
-        let listener = self.config.kind.name();
-        let method = match *method {
-            Method::GET => "GET",
-            Method::HEAD => "HEAD",
-            _ => "other",
-        };
-        let status = response.status();
-        let labels = [listener, method, status.as_str()];
-        metrics.requests.with_label_values(&labels).inc();
-        let seconds = begun.elapsed().as_secs_f64();
-        metrics.request_seconds.with_label_values(&[listener]).observe(seconds);
     }
 
     async fn answer(
@@ -118,7 +113,9 @@ impl Registry {
         let located = self.locate(request, peer, name, &repository, by_ns)?;
         let ns = located.ns.clone();
         let mut response = match resource {
-            Resource::Manifest(text) => self.manifest(request, located, &text, is_head).await?,
+            Resource::Manifest(text) => {
+                return self.manifest(request, located, &text, is_head).await;
+            }
             Resource::Blob(text) => self.blob(request, located, &text, is_head).await?,
             Resource::Tags => self.list(located, None, path, &query).await?,
             Resource::Referrers(text) => {
@@ -127,9 +124,7 @@ impl Registry {
             }
             Resource::Upload => return Err(read_only()),
         };
-        if let Some(value) = ns.and_then(|ns| HeaderValue::from_str(ns.as_str()).ok()) {
-            response.headers_mut().insert("oci-namespace", value);
-        }
+        echo(ns.as_ref(), &mut response);
         Ok(response)
     }
 
@@ -169,11 +164,13 @@ impl Registry {
             && let Some(tombstone) = self.tombstones.get(digest)
             && tombstone.digest == *digest
         {
-            return Ok(answer::block(&tombstone, is_head));
+            let mut response = answer::block(&tombstone, is_head);
+            echo(located.ns.as_ref(), &mut response);
+            return Ok(response);
         }
         let accepts = request.headers().get_all(header::ACCEPT);
         let lines: Vec<_> = accepts.iter().filter_map(|line| line.to_str().ok()).collect();
-        let reply = self
+        let mut reply = self
             .pull
             .manifest(ManifestRequest {
                 upstream: located.upstream,
@@ -185,7 +182,13 @@ impl Registry {
                 asker: located.asker,
             })
             .await?;
-        Ok(answer::manifest(reply))
+        let again = reply.standing.take().zip(reply.bytes.clone());
+        let mut response = answer::manifest(reply);
+        echo(located.ns.as_ref(), &mut response);
+        if let Some((standing, bytes)) = again {
+            self.answers.keep(request, &response, bytes, standing);
+        }
+        Ok(response)
     }
 
     async fn blob(
@@ -330,6 +333,13 @@ impl Registry {
         self.config.kind == ListenerKind::Direct
             && !request.headers().contains_key(header::AUTHORIZATION)
             && self.pull.settings().upstreams.any_takes(&Credentials::Client)
+    }
+}
+
+/// Gives `ns` back, where the request named the registry by it.
+fn echo(ns: Option<&Name>, response: &mut Response<Body>) {
+    if let Some(value) = ns.and_then(|ns| HeaderValue::from_str(ns.as_str()).ok()) {
+        response.headers_mut().insert("oci-namespace", value);
     }
 }
 

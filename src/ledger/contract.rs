@@ -52,6 +52,7 @@ pub(crate) async fn run<F: AsyncFn() -> Store>(empty: F) {
     states_are_the_fold_of_the_history(empty().await).await;
     tags_are_listed_in_the_order_of_their_bytes(empty().await).await;
     revocations_hold_at_once_and_can_be_taken_back(empty().await).await;
+    a_version_does_not_outlive_what_it_was_read_before(empty().await).await;
     seen_digests_are_bounded(empty().await).await;
     manifests_are_kept_as_they_were(empty().await).await;
     events_are_numbered_without_gaps(empty().await).await;
@@ -221,6 +222,27 @@ async fn revocations_hold_at_once_and_can_be_taken_back(store: Store) {
             assert_eq!((store.is_revoked(&digest), store.has_revoked()), (revoked, revoked));
         }
     }
+}
+
+async fn a_version_does_not_outlive_what_it_was_read_before(store: Store) {
+    let Some(mut version) = store.version() else { return };
+    let mut is_another = |what: &str| {
+        let before = std::mem::replace(&mut version, store.version().unwrap());
+        assert_ne!(version, before, "{what}");
+        assert_eq!(store.version(), Some(version));
+    };
+    let key = key("app", "1.0");
+    let state = written(store.pin_if_absent(&key, manifest("first"), "rule").await.unwrap());
+    is_another("a pin");
+    let conflict = draft(EventKind::Conflict, &key, &manifest("second"));
+    written(store.append(conflict, state.sequence, None).await.unwrap());
+    is_another("a conflict");
+    let revoked = Draft {
+        pinned: Some(manifest("first").content.digest),
+        ..Draft::new(EventKind::Revoked, None)
+    };
+    store.append_global(revoked).await.unwrap();
+    is_another("a revocation");
 }
 
 async fn seen_digests_are_bounded(store: Store) {

@@ -101,6 +101,10 @@ impl LedgerStore for MemoryLedger {
         lock(&self.content).revoked.contains(digest)
     }
 
+    fn version(&self) -> Option<u64> {
+        Some(lock(&self.content).events.len() as u64)
+    }
+
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
         let content = lock(&self.content);
         let events = content.events.iter();

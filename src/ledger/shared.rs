@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     /// Pins, never absences, and none that [`Memory::facts`] knows to be out of date.
     states: moka::sync::Cache<PinKey, Arc<TagState>>,
     revoked: ArcSwap<HashSet<Digest>>,
+    /// How many batches were published.
+    version: AtomicU64,
     failure: Mutex<Option<LedgerError>>,
     applied: Mutex<u64>,
     progress: Condvar,
@@ -80,6 +82,7 @@ impl Shared {
             memory: RwLock::new(memory),
             states,
             revoked,
+            version: AtomicU64::new(0),
             failure: Mutex::new(None),
             applied: Mutex::new(0),
             progress: Condvar::new(),
@@ -129,6 +132,11 @@ impl Shared {
         self.revoked.load().contains(digest)
     }
 
+    /// Another number after each batch that became visible.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
     /// Makes a durable batch visible, all of it at once.
     pub(crate) fn publish(&self, change: Change) {
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
@@ -147,6 +155,8 @@ impl Shared {
         if touched || memory.facts.revoked.len() != revoked {
             self.revoked.store(Arc::new(memory.facts.revoked.clone()));
         }
+        // Last, and before anybody else reads: who reads this number reads what it stands for.
+        self.version.fetch_add(1, Ordering::Release);
     }
 
     /// Drops from memory what the index now has: everything up to `applied`.

@@ -262,6 +262,10 @@ impl LedgerStore for FileLedger {
         self.inner.shared.is_revoked(digest)
     }
 
+    fn version(&self) -> Option<u64> {
+        Some(self.inner.shared.version())
+    }
+
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
         let (sequence, _) = self.inner.shared.look_up(key);
         if sequence == 0 {

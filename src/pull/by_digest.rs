@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::asking::{Origin, Question};
 use super::refusal::{Reason, Refusal};
+use super::standing::Epoch;
 use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::ledger::StoredManifest;
 use crate::oci::manifest::MANIFEST_LIMIT;
@@ -15,20 +16,21 @@ impl Pull {
         self: &Arc<Self>,
         request: ManifestRequest,
         digest: Digest,
+        epoch: Option<Epoch>,
     ) -> Result<ManifestReply, Refusal> {
         if self.edges.ledger.is_revoked(&digest) {
             return Err(Refusal::revoked(digest));
         }
         self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
             .await?;
-        let manifest = self.stored_or_fetched(&request.origin(), digest).await?;
+        let origin = request.origin();
+        let manifest = self.stored_or_fetched(&origin, digest).await?;
         if self.edges.ledger.is_revoked(&manifest.content.digest) {
             return Err(Refusal::revoked(digest));
         }
         self.settle_claim(&request, digest, &manifest);
-        let mut reply = ManifestReply::from(manifest);
-        reply.digest = Some(digest);
-        Ok(reply)
+        let standing = self.standing_of_digest(epoch, &origin, &manifest, digest);
+        Ok(ManifestReply { digest: Some(digest), standing, ..manifest.into() })
     }
 
     /// From memory, ledger or store where the repository has a link; else from the upstream.

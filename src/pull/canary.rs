@@ -65,6 +65,7 @@ impl Pull {
         };
         let keys = CANARY_TAGS.map(key).to_vec();
         let before = self.canary.compare_and_swap(&None::<Arc<Canary>>, Some(Arc::new(canary)));
+        self.turn();
         if before.is_some() {
             return Err(CanaryError::Busy);
         }
@@ -109,6 +110,7 @@ impl Pull {
 impl Drop for CanaryGuard {
     fn drop(&mut self) {
         self.pull.canary.store(None);
+        self.pull.turn();
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
+use super::standing::Epoch;
 use super::{ManifestReply, ManifestRequest, Pull};
 use crate::ledger::StoredManifest;
 use crate::oci::{Digest, Manifest, ManifestReference};
@@ -17,7 +18,7 @@ use crate::policy::{Reaction, Rule, Serve};
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// When a tag's upstream was asked, in this process: a match writes nothing.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(super) struct Asked {
     /// When any ask last succeeded, in milliseconds of the monotonic clock, plus one; 0: never.
     pub(super) at_ms: AtomicU64,
@@ -51,6 +52,7 @@ impl Pull {
         request: ManifestRequest,
         key: PinKey,
         rule: Arc<Rule>,
+        epoch: Option<Epoch>,
     ) -> Result<ManifestReply, Refusal> {
         let asked = self.asked(&key);
         let result = self.cover(&request, &key, &rule, &asked).await;
@@ -65,7 +67,9 @@ impl Pull {
         revoked.map_err(|refusal| refusal.of(&key))?;
         let whole = self.check_whole(&request, &key, &state, &manifest).await;
         whole.map_err(|refusal| refusal.of(&key))?;
-        Ok(ManifestReply { warnings, digest: Some(digest), ..manifest.into() })
+        let standing = self.standing_of_tag(epoch, &state, &rule, &asked, digest);
+        let standing = standing.filter(|_| warnings.is_empty());
+        Ok(ManifestReply { warnings, digest: Some(digest), standing, ..manifest.into() })
     }
 
     /// The tag's state after whatever has to be asked first, and what went wrong while asking.

@@ -80,6 +80,7 @@ impl Pull {
         self.mark(&place(&upstream.name, repository), digest, Mark { media_type, with_layers });
         self.keep_named(origin, manifest, with_layers);
         asked.linked.store(pin.sequence, Ordering::Relaxed);
+        self.turn();
         self.retain_later(origin, key, pin);
     }
 
@@ -116,6 +117,7 @@ impl Pull {
         let Some(mark) = self.memory.kept.get(&key) else { return };
         if !self.memory.held.contains_key(&key) {
             self.keep_named(origin, manifest, mark.with_layers);
+            self.turn();
             self.hold_later(&upstream.name, repository, digest);
         }
     }

@@ -119,6 +119,7 @@ impl Pull {
             size_bytes: Some(size_bytes),
             bytes: None,
             warnings: Vec::new(),
+            standing: None,
         }))
     }
 

@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+mod standing;
 
 use super::*;
 use crate::blob::fs::{FsStore, Limits};
@@ -11,14 +13,14 @@ use crate::policy::matcher::{Matcher, TagMatcher};
 use crate::policy::{Reaction, Rule};
 use crate::units::{DiskSize, Percent};
 
-/// A clock that panics when it is told to: whatever asks it dies.
+/// A clock that panics when it is told to: whatever asks it dies. It is moved by the second.
 #[derive(Default)]
-struct BrokenClock(AtomicBool);
+struct BrokenClock(AtomicBool, AtomicU64);
 
 impl Clock for BrokenClock {
     fn wall_ms(&self) -> u64 {
         assert!(!self.0.load(Ordering::SeqCst), "as wanted");
-        1
+        1 + self.1.load(Ordering::SeqCst)
     }
 
     fn monotonic(&self) -> Duration {

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::refusal::Refusal;
@@ -16,7 +17,7 @@ use crate::oci::Digest;
 use crate::pin::PinKey;
 
 /// How long after a refusal asking for its digest is no coincidence.
-const ARMED: Duration = Duration::from_mins(1);
+pub(super) const ARMED: Duration = Duration::from_mins(1);
 
 /// How often one client at one refused digest is written down.
 const TOLD: Duration = Duration::from_hours(24);
@@ -26,6 +27,8 @@ const ROUNDS: usize = 4;
 
 /// Who was refused what, who was given what, and what was told of it.
 pub(super) struct Tripwire {
+    /// Whether anybody was refused anything since the start.
+    is_armed: AtomicBool,
     refused: moka::sync::Cache<(IpAddr, Digest), PinKey>,
     given: moka::sync::Cache<(IpAddr, Digest), ()>,
     told: moka::sync::Cache<(IpAddr, Digest, PinKey), ()>,
@@ -34,8 +37,10 @@ pub(super) struct Tripwire {
 impl Default for Tripwire {
     fn default() -> Self {
         Self {
+            is_armed: AtomicBool::new(false),
             refused: remembering(100_000, ARMED),
-            given: remembering(100_000, ARMED),
+            // A client that gets the same again is noted again only after half of that time.
+            given: remembering(100_000, ARMED + ARMED / 2),
             told: remembering(10_000, TOLD),
         }
     }
@@ -43,6 +48,10 @@ impl Default for Tripwire {
 
 #[cfg(test)]
 impl Tripwire {
+    pub(super) fn forget_given(&self) {
+        self.given.invalidate_all();
+    }
+
     pub(super) fn has_told(&self, client: IpAddr, digest: Digest, key: &PinKey) -> bool {
         self.told.contains_key(&(client, digest, key.clone()))
     }
@@ -54,6 +63,7 @@ impl Pull {
     pub fn arm(&self, client: IpAddr, refusal: &Refusal) {
         if let (Some(key), Some(observed)) = (&refusal.key, refusal.observed) {
             self.memory.tripwire.refused.insert((one_client(client), observed), key.clone());
+            self.memory.tripwire.is_armed.store(true, Ordering::Release);
         }
     }
 
@@ -61,6 +71,18 @@ impl Pull {
     /// what is `latest`, and whoever pulls both has the digest by `latest`.
     pub(super) fn give(&self, client: IpAddr, digest: Digest) {
         self.memory.tripwire.given.insert((one_client(client), digest), ());
+    }
+
+    /// Whether a client got this digest from us just now, by a tag.
+    pub(super) fn is_given(&self, client: IpAddr, digest: Digest) -> bool {
+        self.memory.tripwire.given.contains_key(&(one_client(client), digest))
+    }
+
+    /// Whether this client was just refused this digest, in whatever repository.
+    pub(super) fn is_armed(&self, client: IpAddr, digest: Digest) -> bool {
+        let tripwire = &self.memory.tripwire;
+        tripwire.is_armed.load(Ordering::Acquire)
+            && tripwire.refused.contains_key(&(one_client(client), digest))
     }
 
     /// Tells, if this client was just refused this digest.
@@ -71,7 +93,7 @@ impl Pull {
             key.registry == request.upstream.name && key.repository == request.repository
         };
         let Some(key) = refused.filter(is_it) else { return };
-        if self.memory.tripwire.given.contains_key(&(client, digest)) {
+        if self.is_given(client, digest) {
             return;
         }
         let address = request.asker.client.to_canonical();

@@ -3,6 +3,7 @@
 //! Everything is on 127.0.0.1 or in a network of the test's own, and nothing needs a network. One binary, so that linking happens
 //! once; `support` is the stage, each other module is one subject.
 
+mod again;
 mod astray;
 mod attack;
 mod cli;

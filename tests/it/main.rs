@@ -11,6 +11,7 @@ mod content;
 mod doctor;
 mod durable;
 mod http;
+mod keeps;
 mod ledger;
 mod live;
 mod network;

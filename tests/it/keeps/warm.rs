@@ -65,8 +65,10 @@ fn only_the_platforms_that_were_named_are_pulled() {
     let reference = format!("{REGISTRY}/app:1.0.0");
     let ran = warm(&immutag, &[&reference, "--platform", "linux/arm64,linux/s390x"]).ok();
     assert_eq!(lines(&ran)[0]["platforms"], serde_json::json!(["linux/arm64", "linux/s390x"]));
-    assert_eq!(blobs_asked_for(&registry, &index.images[0]), 0);
-    assert_eq!(blobs_asked_for(&registry, &index.images[1]), 2);
+    // Their layers are one, their configs are not.
+    let asked_for = |image: &Image| registry.count(&format!("GET blobs/{}", image.config.digest));
+    let asked_for: Vec<_> = index.images.iter().map(asked_for).collect();
+    assert_eq!(asked_for, [0, 1, 1]);
     let ran = warm(&immutag, &[&reference, "--platform", "linux/riscv64"]);
     assert_eq!(ran.status.code(), Some(1));
     let remark = lines(&ran)[0]["remark"].to_string();

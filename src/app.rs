@@ -118,7 +118,11 @@ impl App {
         let (listeners, certificates) = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
-        let doers = Doers { ledger: Arc::clone(&ledger) as _, pull: Arc::clone(&pull) };
+        let doers = Doers {
+            ledger: Arc::clone(&ledger) as _,
+            pull: Arc::clone(&pull),
+            store: Arc::clone(&store),
+        };
         let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
         wiring.resume();
@@ -171,9 +175,9 @@ impl App {
 impl App {
     async fn close_store(&self) {
         let store = Arc::clone(&self.store);
-        match tokio::task::spawn_blocking(move || store.close()).await {
-            Ok(Err(error)) => tracing::warn!(%error, "stored content could not be synced"),
-            Ok(Ok(())) | Err(_) => {}
+        let closed = tokio::task::spawn_blocking(move || store.close()).await;
+        if let Ok(Err(error)) = closed {
+            tracing::warn!(%error, "stored content could not be synced");
         }
     }
 }

@@ -64,10 +64,10 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Look into the ledger, and decide
     Ledger(ledger::LedgerArgs),
+    /// Look into the cache, and make room in it
+    Cache(cache::CacheArgs),
     /// Ask the rules
     Rules(rules::RulesArgs),
-    /// What is stored, and pulling into it
-    Cache(cache::CacheArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
     Check(check::CheckArgs),
     /// Print or install the settings of clients, and rules that let only immutag out

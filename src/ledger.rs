@@ -37,6 +37,7 @@ mod watch;
 mod writer;
 
 pub use disk::{Disk, LogFile, RealDisk};
+pub(crate) use lock::Lock;
 pub use memory::MemoryLedger;
 pub use open::{OnSync, OpenError, OpenOptions};
 pub use store::FileLedger;

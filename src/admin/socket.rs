@@ -5,6 +5,7 @@
 //! `warmed`. Who asks is what
 //! the kernel says of the peer; nobody but the server's own user and root is heard.
 
+pub mod cache;
 pub mod canary;
 mod place;
 mod warm;
@@ -26,8 +27,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::cache::CacheReply;
 use self::canary::Asked;
 use super::user;
+use crate::blob::fs::FsStore;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
 use crate::pull::{Pull, WarmProgress, Warmed};
 
@@ -47,9 +50,11 @@ const WRITE_TIMEOUT: Duration = Duration::from_mins(1);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A line of an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
+    /// A piece of an answer about the cache.
+    Cache(CacheReply),
     /// The request was done; nothing follows.
     Done,
     /// The request was not done; nothing follows.
@@ -73,6 +78,8 @@ pub struct Doers {
     pub ledger: Arc<dyn Ledger>,
     /// Where a canary is placed.
     pub pull: Arc<Pull>,
+    /// What is stored.
+    pub store: Arc<FsStore>,
 }
 
 /// Answers requests until `stop` turns true, then lets those that run end.
@@ -129,6 +136,9 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                 Ok(Err(fault)) => Line::Failed(fault),
                 Ok(Ok(Asked::Ledger(request))) => {
                     answer(doers.ledger, request, &who, &mut writer).await
+                }
+                Ok(Ok(Asked::Cache { cache })) => {
+                    cache::answer(&doers, cache, &who, &mut writer).await
                 }
                 Ok(Ok(Asked::Canary { canary })) => {
                     let gone = canary::gone(&mut reader, &mut stop);

@@ -64,6 +64,9 @@ struct Shared {
     lost: Mutex<Vec<Digest>>,
     next_staged: AtomicU64,
     is_scanned: AtomicBool,
+    /// Whether this run stored anything.
+    has_stored: AtomicBool,
+    is_stopping: AtomicBool,
     is_closed: AtomicBool,
 }
 
@@ -137,6 +140,8 @@ impl FsStore {
             lost: Mutex::default(),
             next_staged: AtomicU64::new(0),
             is_scanned: AtomicBool::new(false),
+            has_stored: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })

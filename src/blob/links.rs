@@ -107,22 +107,19 @@ impl Links {
         // The names are hashes: each directory has its share, within little.
         let share = usize::try_from(max_links.div_ceil(PREFIXES)).unwrap_or(usize::MAX);
         for directory in fs::read_dir(&self.root)? {
-            let mut links = Vec::new();
-            for link in fs::read_dir(directory?.path())? {
-                let link = link?;
-                // One that has just gone is one less.
-                let Ok(used) = link.metadata().and_then(|metadata| metadata.modified()) else {
-                    continue;
-                };
-                links.push((used, link.path()));
+            let all = fs::read_dir(directory?.path())?;
+            let paths: Vec<_> = all.map(|link| Ok(link?.path())).collect::<io::Result<_>>()?;
+            if paths.len() <= share {
+                continue;
             }
-            if links.len() > share {
-                links.sort_unstable();
-                // Some more, so that not each new one costs a look at all.
-                let kept = share - share / 10;
-                for (_, path) in &links[..links.len() - kept] {
-                    fs::remove_file(path)?;
-                }
+            // One that has just gone is one less.
+            let used = |path: PathBuf| Some((fs::metadata(&path).ok()?.modified().ok()?, path));
+            let mut links: Vec<_> = paths.into_iter().filter_map(used).collect();
+            links.sort_unstable();
+            // Some more go, so that not each new one costs a look at all.
+            let kept = share - share / 10;
+            for (_, path) in &links[..links.len().saturating_sub(kept)] {
+                fs::remove_file(path)?;
             }
         }
         Ok(())

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use serde::Serialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
@@ -15,7 +16,7 @@ use crate::admin::{socket, user};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
-use crate::ledger::{FileLedger, OpenError, OpenOptions};
+use crate::ledger::{FileLedger, Lock, OpenError, OpenOptions};
 
 /// How long a server that holds the lock may take to make its socket.
 const START_TRIES: u32 = 20;
@@ -64,15 +65,33 @@ impl Place {
 
     /// Finds the server, or takes the lock.
     pub(super) async fn open(&self) -> anyhow::Result<Client> {
+        let own = self.unless_served(async || self.open_own().await).await?;
+        Ok(match own {
+            Some(ledger) => Client::Own(Arc::new(ledger)),
+            None => Client::Server(self.data_dir.clone()),
+        })
+    }
+
+    /// Takes the data directory for this process, ledger unread; `None` if a server runs on it.
+    pub(super) async fn lock(&self) -> anyhow::Result<Option<Lock>> {
+        check_owner(&self.data_dir)?;
+        self.unless_served(async || Ok(Lock::take(&self.data_dir)?)).await
+    }
+
+    /// What only one process can have, or `None` if a server has it.
+    async fn unless_served<T>(
+        &self,
+        take: impl AsyncFn() -> anyhow::Result<T>,
+    ) -> anyhow::Result<Option<T>> {
         let mut tries = START_TRIES;
         loop {
             if self.finds_server().await? {
-                return Ok(Client::Server(self.data_dir.clone()));
+                return Ok(None);
             }
-            match self.open_own().await {
+            match take().await {
                 // A server that starts or stops just now.
                 Err(error) if is_locked(&error) && tries > 0 => tries -= 1,
-                opened => return opened.map(|ledger| Client::Own(Arc::new(ledger))),
+                taken => return taken.map(Some),
             }
             tokio::time::sleep(START_PAUSE).await;
         }
@@ -116,15 +135,7 @@ impl Client {
                 let done = tokio::spawn(async move { execute(ledger, request, &who, to).await });
                 Ok(Answer::Own(replies, done))
             }
-            Self::Server(data_dir) => {
-                let stream = socket::connect(data_dir).await;
-                let mut stream = stream.map_err(|error| refused(data_dir, error))?;
-                let mut line = serde_json::to_vec(&request)?;
-                line.push(b'\n');
-                // A server that refuses does so without reading: its words come below.
-                let _ = stream.write_all(&line).await;
-                Ok(Answer::Server(BufReader::new(stream).lines()))
-            }
+            Self::Server(data_dir) => Ok(Answer::Server(ask_server(data_dir, &request).await?)),
         }
     }
 
@@ -144,28 +155,41 @@ impl Answer {
                 Some(reply) => Ok(Some(reply)),
                 None => Ok(done.await?.map(|()| None)?),
             },
-            Self::Server(lines) => {
-                let line = lines.next_line().await.context("the server's answer broke off")?;
-                let Some(line) = line else {
-                    bail!(
-                        "the server ended in the middle of its answer; ask again to see what it \
-                         did"
-                    );
-                };
-                match serde_json::from_str(&line).context("the server's answer is not readable")? {
-                    socket::Line::Done => Ok(None),
-                    socket::Line::Failed(fault) => Err(fault.into()),
-                    socket::Line::Reply(reply) => Ok(Some(reply)),
-                    socket::Line::Placed
-                    | socket::Line::Refused(_)
-                    | socket::Line::Warmed(_)
-                    | socket::Line::Warming(_) => {
-                        bail!("the server answered what nobody asked for")
-                    }
+            Self::Server(lines) => match next_line(lines).await? {
+                socket::Line::Done => Ok(None),
+                socket::Line::Failed(fault) => Err(fault.into()),
+                socket::Line::Reply(reply) => Ok(Some(reply)),
+                _ => {
+                    bail!("the server answered what nobody asked for")
                 }
-            }
+            },
         }
     }
+}
+
+/// Sends a request to the server of a data directory; its answer, line by line.
+pub(super) async fn ask_server(
+    data_dir: &Path,
+    request: &impl Serialize,
+) -> anyhow::Result<Lines<BufReader<UnixStream>>> {
+    let stream = socket::connect(data_dir).await;
+    let mut stream = stream.map_err(|error| refused(data_dir, error))?;
+    let mut line = serde_json::to_vec(request)?;
+    line.push(b'\n');
+    // A server that refuses does so without reading: its words come below.
+    let _ = stream.write_all(&line).await;
+    Ok(BufReader::new(stream).lines())
+}
+
+/// The next line of a server's answer.
+pub(super) async fn next_line(
+    lines: &mut Lines<BufReader<UnixStream>>,
+) -> anyhow::Result<socket::Line> {
+    let line = lines.next_line().await.context("the server's answer broke off")?;
+    let Some(line) = line else {
+        bail!("the server ended in the middle of its answer; ask again to see what it did");
+    };
+    serde_json::from_str(&line).context("the server's answer is not readable")
 }
 
 pub(super) fn is_nobody(error: &io::Error) -> bool {

@@ -5,6 +5,7 @@
 
 mod astray;
 mod attack;
+mod cache;
 mod cli;
 mod closed;
 mod content;

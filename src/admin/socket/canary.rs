@@ -8,6 +8,7 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
+use super::cache::CacheRequest;
 use super::{Doers, Line, WarmRequest, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
@@ -19,6 +20,11 @@ const STAY: Duration = Duration::from_mins(30);
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Asked {
+    /// Something of the cache.
+    Cache {
+        /// What.
+        cache: CacheRequest,
+    },
     /// A canary, until the client closes its side.
     Canary {
         /// Where it is.

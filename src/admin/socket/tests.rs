@@ -4,15 +4,17 @@ use tempfile::TempDir;
 
 use std::collections::BTreeMap;
 
+use super::cache::CacheRequest;
 use super::canary::CanaryRequest;
 use super::*;
-use crate::blob::fs::{FsStore, Limits};
+use crate::blob::BlobStore as _;
+use crate::blob::fs::{Filter, Freed, FsStore, Limits, Prune};
 use crate::blob::links::Links;
 use crate::clock::ManualClock;
-use crate::decide::Filter;
+use crate::decide::Filter as TagFilter;
 use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerStore as _, MemoryLedger};
-use crate::oci::Digest;
+use crate::oci::{ComputedDigest, Digest};
 use crate::pin::{Content, PinKey};
 use crate::policy::Policy;
 use crate::pull::{Edges, Settings};
@@ -24,6 +26,7 @@ struct Server {
     folder: TempDir,
     ledger: Arc<MemoryLedger>,
     pull: Arc<Pull>,
+    store: Arc<FsStore>,
     stop: watch::Sender<bool>,
     running: tokio::task::JoinHandle<()>,
 }
@@ -32,11 +35,15 @@ fn digest() -> Digest {
     Digest::sha256([7; 32])
 }
 
-fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Pull> {
-    let limits = Limits { max_size: DiskSize::Bytes(0), min_free: DiskSize::Bytes(0) };
+fn store(folder: &std::path::Path) -> Arc<FsStore> {
+    let limits = Limits { max_size: DiskSize::Bytes(1 << 20), min_free: DiskSize::Bytes(0) };
+    Arc::new(FsStore::open(folder, limits).unwrap())
+}
+
+fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>, store: &Arc<FsStore>) -> Arc<Pull> {
     let edges = Edges {
         ledger: Arc::clone(ledger) as _,
-        store: Arc::new(FsStore::open(folder, limits).unwrap()),
+        store: Arc::clone(store) as _,
         links: Arc::new(Links::open(folder).unwrap()),
         metrics: Arc::default(),
         clock: ManualClock::at(1),
@@ -70,10 +77,15 @@ impl Server {
         }
         let (stop, stopped) = watch::channel(false);
         let socket = bind(folder.path()).unwrap();
-        let pull = pull(folder.path(), &ledger);
-        let doers = Doers { ledger: Arc::clone(&ledger) as _, pull: Arc::clone(&pull) };
+        let store = store(folder.path());
+        let pull = pull(folder.path(), &ledger, &store);
+        let doers = Doers {
+            ledger: Arc::clone(&ledger) as _,
+            pull: Arc::clone(&pull),
+            store: Arc::clone(&store),
+        };
         let running = tokio::spawn(run(socket, doers, stopped));
-        Self { folder, ledger, pull, stop, running }
+        Self { folder, ledger, pull, store, stop, running }
     }
 
     /// Sends bytes and reads all lines of the answer.
@@ -106,9 +118,40 @@ async fn a_decision_carries_the_name_of_the_peers_user() {
 }
 
 #[tokio::test]
+async fn the_cache_is_asked_and_pruned_by_the_same_socket() {
+    let server = Server::start().await;
+    let contents = [b"one".as_slice(), b"other", b"third"];
+    for bytes in contents {
+        server.store.put(&ComputedDigest::of(bytes, None).digest(), bytes).unwrap();
+    }
+    let ask = async |request: CacheRequest| {
+        let line = serde_json::json!({ "cache": request }).to_string() + "\n";
+        server.ask(line.as_bytes()).await
+    };
+    let filter = Filter { only_held: false, by_size: true, limit: 2 };
+    let lines = ask(CacheRequest::List(filter)).await;
+    let [Line::Cache(CacheReply::Listed(first)), _, Line::Cache(fitting), Line::Done] = &lines[..]
+    else {
+        panic!("{lines:?}")
+    };
+    assert_eq!((first.size_bytes, fitting), (5, &CacheReply::Fitting(3)));
+    let prune = |is_dry_run| CacheRequest::Prune { what: vec![Prune::All], is_dry_run };
+    for (is_dry_run, left) in [(true, 3), (false, 0)] {
+        let lines = ask(prune(is_dry_run)).await;
+        let freed = Freed { blobs: 3, bytes: 13 };
+        assert_eq!(lines, [Line::Cache(CacheReply::Pruned(freed)), Line::Done]);
+        let lines = ask(CacheRequest::Stats).await;
+        let [Line::Cache(CacheReply::Stats(stats)), Line::Done] = &lines[..] else {
+            panic!("{lines:?}")
+        };
+        assert_eq!((stats.store.blobs, stats.blob_hit_ratio), (left, None));
+    }
+}
+
+#[tokio::test]
 async fn a_list_comes_line_by_line_and_ends_with_done() {
     let server = Server::start().await;
-    let lines = server.request(&Request::List(Filter::default())).await;
+    let lines = server.request(&Request::List(TagFilter::default())).await;
     let (last, tags) = lines.split_last().unwrap();
     assert_eq!((last, tags.len()), (&Line::Done, 40));
 }

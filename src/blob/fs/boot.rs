@@ -43,6 +43,8 @@ struct Mark {
 pub(super) struct Boot {
     path: PathBuf,
     mark: Mark,
+    /// An earlier run of this boot left something unsynced.
+    inherits: bool,
 }
 
 impl Boot {
@@ -66,6 +68,7 @@ impl Boot {
         let last = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Mark>(&text).ok());
         let is_same_boot =
             |last: &Mark| boot_id.as_ref().is_some_and(|boot_id| *boot_id == last.boot_id);
+        let inherits = last.as_ref().is_none_or(|last| !last.is_clean);
         let (unsynced, suspect) = match last {
             None if holds_content => (own, Extent::Everything),
             None => (own, Extent::Nothing),
@@ -74,7 +77,8 @@ impl Boot {
             Some(last) => (own, last.suspect.max(last.unsynced)),
         };
         let boot_id = boot_id.unwrap_or_default();
-        let boot = Self { path, mark: Mark { boot_id, is_clean: false, unsynced, suspect } };
+        let mark = Mark { boot_id, is_clean: false, unsynced, suspect };
+        let boot = Self { path, mark, inherits };
         boot.write()?;
         Ok(boot)
     }
@@ -91,9 +95,12 @@ impl Boot {
     }
 
     /// Syncs all that is stored and writes that down. Nothing may be stored after this.
-    pub(super) fn end(&mut self) -> io::Result<()> {
-        let folder = File::open(self.path.parent().expect("it lies in the cache"))?;
-        rustix::fs::syncfs(&folder)?;
+    /// `has_stored` is whether this run stored anything.
+    pub(super) fn end(&mut self, has_stored: bool) -> io::Result<()> {
+        if (has_stored || self.inherits) && self.mark.unsynced != Extent::Nothing {
+            let folder = File::open(self.path.parent().expect("it lies in the cache"))?;
+            rustix::fs::syncfs(&folder)?;
+        }
         self.mark.is_clean = true;
         self.write()
     }
@@ -142,11 +149,11 @@ mod tests {
         assert_eq!(stage.begin("c", All).suspect(), Extent::Nothing);
         assert_eq!(stage.begin("d", All).suspect(), Extent::Everything);
         stage.begin("d", None).clear().unwrap();
-        stage.begin("d", None).end().unwrap();
+        stage.begin("d", None).end(true).unwrap();
         assert_eq!(stage.begin("e", Held).suspect(), Extent::Nothing, "it stopped in good order");
         // What was not hashed yet stays suspect across a stop in good order.
         assert_eq!(stage.begin("f", Held).suspect(), Extent::Cached);
-        stage.begin("f", Held).end().unwrap();
+        stage.begin("f", Held).end(true).unwrap();
         assert_eq!(stage.begin("g", All).suspect(), Extent::Cached);
     }
 

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
 use super::sweep::Wanted;
+use super::usage::Totals;
 use crate::blob::BlobError;
 
 /// How far content of unknown length books ahead at most, and how often the disk is looked at
@@ -85,16 +86,12 @@ impl Shared {
         let bounds = self.bounds()?;
         let mut booked = lock(&self.room.booked);
         booked.written += written;
-        Ok(match self.lack(bounds, &booked, bytes) {
-            Some(lack) => {
-                booked.written -= written;
-                Err(lack)
-            }
-            None => {
-                booked.bytes += bytes;
-                Ok(())
-            }
-        })
+        if let Some(lack) = self.lack(bounds, &booked, bytes) {
+            booked.written -= written;
+            return Ok(Err(lack));
+        }
+        booked.bytes += bytes;
+        Ok(Ok(()))
     }
 
     fn lack(&self, bounds: Bounds, booked: &Booked, bytes: u64) -> Option<Lack> {
@@ -128,6 +125,12 @@ impl Shared {
         })
     }
 
+    /// Sums over everything at one moment: nothing is counted as stored meanwhile.
+    pub(super) fn totals(&self) -> Totals {
+        let _booked = lock(&self.room.booked);
+        self.usage.totals()
+    }
+
     fn can_free(&self, wanted: Wanted) -> bool {
         let totals = self.usage.totals();
         totals.bytes - totals.held_bytes >= wanted.bytes
@@ -156,15 +159,16 @@ impl Shared {
         }
         let held_bytes = self.usage.totals().held_bytes;
         let Bounds { max_bytes, free_bytes, .. } = bounds;
-        match lack.filter(|_| is_full) {
-            Some(Lack { why, .. }) => tracing::error!(
+        if let Some(Lack { why, .. }) = lack.filter(|_| is_full) {
+            tracing::error!(
                 why,
                 held_bytes,
                 max_bytes,
                 free_bytes,
                 "the cache is full of what pins need: new content passes through uncached"
-            ),
-            None => tracing::info!(held_bytes, max_bytes, free_bytes, "content is cached again"),
+            );
+        } else {
+            tracing::info!(held_bytes, max_bytes, free_bytes, "content is cached again");
         }
         Ok(())
     }
@@ -191,11 +195,26 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        let mut booked = lock(&self.shared.room.booked);
+impl Reservation {
+    /// Counts content as stored and gives its booking back, at once for those who book.
+    pub(super) fn settle(&mut self, count: impl FnOnce()) {
+        let shared = Arc::clone(&self.shared);
+        let mut booked = lock(&shared.room.booked);
+        count();
+        self.give_back(&mut booked);
+    }
+
+    const fn give_back(&mut self, booked: &mut Booked) {
         booked.bytes -= self.bytes;
         booked.written -= self.written;
+        (self.bytes, self.written) = (0, 0);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.give_back(&mut lock(&shared.room.booked));
     }
 }
 

@@ -67,13 +67,15 @@ impl Staged {
         if self.shared.is_closed.load(Ordering::Acquire) {
             return Err(BlobError::Full("the process is stopping"));
         }
+        self.shared.has_stored.store(true, Ordering::Release);
         fs::rename(&self.path, &target)?;
         self.committed = true;
         let is_held = self.replace_held(&target, &held)?;
         let used_ms = self.shared.clock.wall_ms();
         let size_bytes = self.written;
         let known = Known { size_bytes, used_ms, is_held, is_suspect: false };
-        self.shared.usage.put(&self.claimed, known);
+        let (shared, claimed) = (&self.shared, &self.claimed);
+        self.reservation.settle(|| shared.usage.put(claimed, known));
         self.shared.forget(&self.claimed);
         drop(stripe);
         if syncs {

@@ -118,7 +118,7 @@ impl Usage {
     ) -> Option<(Digest, Known)> {
         // SHA-256 comes before SHA-512, in every shard.
         let is_wide = after.is_some_and(|after| after.algorithm() == Algorithm::Sha512);
-        let first = after.map_or(0, |after| shard_of(after));
+        let first = after.map_or(0, shard_of);
         let narrow = (first..SHARDS).filter(|_| !is_wide).map(|at| (at, at == first));
         let wide_from = if is_wide { first } else { 0 };
         let wide = (wide_from..SHARDS).map(|at| (at + SHARDS, is_wide && at == first));
@@ -156,7 +156,9 @@ impl Usage {
                     touched.push((key.digest(), entry.stamp >> FLAG_BITS));
                 }
             }
-            touched.into_iter().for_each(|(digest, used_ms)| take(digest, used_ms));
+            for (digest, used_ms) in touched {
+                take(digest, used_ms);
+            }
         }
     }
 

@@ -66,6 +66,7 @@ struct Shared {
     is_scanned: AtomicBool,
     /// Whether this run stored anything.
     has_stored: AtomicBool,
+    is_stopping: AtomicBool,
     is_closed: AtomicBool,
 }
 
@@ -140,6 +141,7 @@ impl FsStore {
             next_staged: AtomicU64::new(0),
             is_scanned: AtomicBool::new(false),
             has_stored: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })

@@ -60,6 +60,16 @@ pub(super) struct LetGo {
     pub(super) bytes: u64,
 }
 
+/// What came of letting go.
+enum Went {
+    /// It is let go; it was so long, in bytes.
+    Gone(u64),
+    /// It stays.
+    Not,
+    /// The ledger took an event meanwhile.
+    Raced,
+}
+
 impl Idle {
     /// This content stays.
     pub(super) fn keep(&mut self, digest: &Digest) {
@@ -125,11 +135,15 @@ impl Pull {
                 if self.catch_up(&mut idle).await.is_err() || !idle.content.contains_key(&digest) {
                     break;
                 }
-                if let Some(bytes) = self.try_let_go(digest, &needed_by, idle.sequence).await {
-                    all.blobs += u64::from(bytes.is_some());
-                    all.bytes += bytes.unwrap_or(0);
-                    break;
+                match self.try_let_go(digest, &needed_by, idle.sequence).await {
+                    Went::Gone(size_bytes) => {
+                        all.blobs += 1;
+                        all.bytes += size_bytes;
+                    }
+                    Went::Not => {}
+                    Went::Raced => continue,
                 }
+                break;
             }
         }
         let metrics = &self.edges.metrics.retention;
@@ -187,23 +201,22 @@ impl Pull {
         Ok(())
     }
 
-    /// Lets go, unless the ledger took an event since `sequence`: `None` then. Gives how long it
-    /// was, in bytes, if it was there.
+    /// Lets go, unless the ledger took an event since `sequence`.
     async fn try_let_go(
         self: &Arc<Self>,
         digest: Digest,
         needed_by: &[(Registry, Repository)],
         sequence: u64,
-    ) -> Option<Option<u64>> {
+    ) -> Went {
         let (pull, needed_by) = (Arc::clone(self), needed_by.to_vec());
         let go = move || {
             let _nobody_holds = pull.memory.letting_go.letting_go();
             if pull.edges.ledger.status().sequence != sequence {
-                return None;
+                return Went::Raced;
             }
-            Some(pull.let_go(&digest, &needed_by))
+            pull.let_go(&digest, &needed_by).map_or(Went::Not, Went::Gone)
         };
-        tokio::task::spawn_blocking(go).await.ok()?
+        tokio::task::spawn_blocking(go).await.unwrap_or(Went::Not)
     }
 
     fn let_go(&self, digest: &Digest, needed_by: &[(Registry, Repository)]) -> Option<u64> {

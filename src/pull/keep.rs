@@ -5,16 +5,17 @@
 //! and held when it comes by. Marks are lost with the process, and the oldest make room for new
 //! ones: the walk over all pins ([`super::walk`]) finds what slipped through.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::asking::Origin;
 use super::covered::Asked;
+use super::retain::CONFIG_LIMIT;
 use super::{Pull, Way, place};
 use crate::blob::fill::Fill;
 use crate::ledger::StoredManifest;
-use crate::oci::{Digest, Manifest, MediaType, Registry, Repository};
+use crate::oci::{Descriptor, Digest, Manifest, MediaType, Registry, Repository};
 use crate::pin::{Pin, PinKey};
 use crate::policy::Reaction;
 
@@ -31,6 +32,8 @@ pub(super) struct Mark {
     media_type: MediaType,
     /// Under `hold` or `block`: its layers are kept too, if it has some.
     with_layers: bool,
+    /// A config under `alert` is kept only if it is no longer than its manifest says, in bytes.
+    most_bytes: Option<u64>,
 }
 
 impl Pull {
@@ -77,7 +80,8 @@ impl Pull {
         let asked = self.asked(key);
         asked.linked_at.store(self.memory.marks_made.load(Ordering::Relaxed), Ordering::Relaxed);
         let with_layers = self.keeps_layers(key);
-        self.mark(&place(&upstream.name, repository), digest, Mark { media_type, with_layers });
+        let mark = Mark { media_type, with_layers, most_bytes: None };
+        self.mark(&place(&upstream.name, repository), digest, mark);
         self.keep_named(origin, manifest, with_layers);
         asked.linked.store(pin.sequence, Ordering::Relaxed);
         self.turn();
@@ -126,12 +130,18 @@ impl Pull {
         let at = place(&origin.upstream.name, &origin.repository);
         let media_type = &manifest.content.media_type;
         let Ok(parsed) = Manifest::parse(&manifest.bytes, Some(media_type)) else { return };
-        let layers = parsed.layers.iter().filter(|_| with_layers);
-        for descriptor in parsed.children.iter().chain(&parsed.config).chain(layers) {
+        let mark = |descriptor: &Descriptor, most_bytes| {
             let media_type = descriptor.media_type.clone();
-            self.mark(&at, descriptor.digest, Mark { media_type, with_layers });
-        }
+            self.mark(&at, descriptor.digest, Mark { media_type, with_layers, most_bytes });
+        };
+        let layers = parsed.layers.iter().filter(|_| with_layers);
+        parsed.children.iter().chain(layers).for_each(|descriptor| mark(descriptor, None));
         if let Some(config) = &parsed.config {
+            if with_layers {
+                mark(config, None);
+            } else if config.size_bytes <= CONFIG_LIMIT {
+                mark(config, Some(config.size_bytes));
+            }
             self.keep_config_later(origin, config);
         }
     }
@@ -139,8 +149,12 @@ impl Pull {
     fn mark(&self, at: &Arc<str>, digest: Digest, mark: Mark) {
         let key = (Arc::clone(at), digest);
         // Another pin may keep more of the same.
-        let before = self.memory.kept.get(&key).is_some_and(|before| before.with_layers);
-        let mark = Mark { with_layers: mark.with_layers || before, ..mark };
+        let mark = match self.memory.kept.get(&key) {
+            Some(before) if before.with_layers => {
+                Mark { with_layers: true, most_bytes: None, ..mark }
+            }
+            _ => mark,
+        };
         self.memory.kept.insert(key, mark);
         self.memory.marks_made.fetch_add(1, Ordering::Relaxed);
     }
@@ -196,7 +210,8 @@ impl Pull {
         let pull = Arc::clone(self);
         let (registry, repository) = (registry.clone(), repository.clone());
         tokio::task::spawn_blocking(move || match pull.hold(&registry, &repository, digest) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if matches!(error.kind(), ErrorKind::FileTooLarge | ErrorKind::NotFound) => {
+            }
             Err(error) => tracing::warn!(%digest, %error, "pinned content could not be held"),
             Ok(()) => {}
         });
@@ -209,10 +224,17 @@ impl Pull {
         repository: &Repository,
         digest: Digest,
     ) -> io::Result<()> {
+        let key = (place(registry, repository), digest);
+        let most_bytes = self.memory.kept.get(&key).and_then(|mark| mark.most_bytes);
+        if let Some(most_bytes) = most_bytes
+            && self.edges.store.size_bytes(&digest)?.is_some_and(|size| size > most_bytes)
+        {
+            return Err(ErrorKind::FileTooLarge.into());
+        }
         let _not_now = self.memory.letting_go.holding();
         self.edges.store.hold(&digest)?;
         self.edges.links.hold(registry, repository, &digest)?;
-        self.memory.held.insert((place(registry, repository), digest), ());
+        self.memory.held.insert(key, ());
         Ok(())
     }
 }

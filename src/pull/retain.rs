@@ -36,6 +36,11 @@ pub(super) enum Need {
     Platforms,
 }
 
+/// Leave to do something later, until it is dropped.
+pub(super) struct Chore {
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
 impl Need {
     const fn name(self) -> &'static str {
         match self {
@@ -64,11 +69,12 @@ impl Pull {
 
     /// Leave to do something later; `None` if too much waits already. What a contested pin needs
     /// always has it.
-    pub(super) fn chore(&self, need: Need) -> Option<Option<OwnedSemaphorePermit>> {
+    pub(super) fn chore(&self, need: Need) -> Option<Chore> {
         if need == Need::Contested {
-            return Some(None);
+            return Some(Chore { _permit: None });
         }
-        Arc::clone(&self.memory.chores).try_acquire_owned().ok().map(Some)
+        let permit = Arc::clone(&self.memory.chores).try_acquire_owned().ok()?;
+        Some(Chore { _permit: Some(permit) })
     }
 
     /// After a pin was served for the first time by this process, off the path.

@@ -4,13 +4,15 @@
 //! It is slow on purpose, and looks at one tag after the other. It heals whatever a restart, a full
 //! cache, an upstream that was down or a lost file left undone.
 
+mod wants;
+
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::asking::Origin;
-use super::closure::{Closure, Gap, Named, Scope};
+use super::closure::{Closure, Gap, Scope};
 use super::idle::{Idle, LetGo};
 use super::refusal::Reason;
 use super::retain::Need;
@@ -20,6 +22,7 @@ use crate::config::Credentials;
 use crate::ledger::{LedgerError, RETRY_AFTER, StoredManifest};
 use crate::oci::{Digest, Registry};
 use crate::pin::{PinKey, TagState};
+use wants::Wants;
 
 /// How long from one walk to the next; up to a tenth more, so that many processes do not ask their
 /// upstreams at once.
@@ -52,17 +55,6 @@ struct Walk {
     is_full: bool,
     /// Upstreams that failed in this walk: they are not asked again in it.
     spent: HashSet<Registry>,
-}
-
-/// What a pin needs and has not.
-#[derive(Default)]
-struct Wants {
-    /// Here, and to be held.
-    hold: Vec<Digest>,
-    /// Not here.
-    fetch: Vec<(Named, Need)>,
-    /// Manifests that were held.
-    lost: Vec<Digest>,
 }
 
 impl Pull {
@@ -159,7 +151,8 @@ impl Pull {
         let with_layers = self.keeps_layers(key);
         let wants = self.wants(&origin, &closure, with_layers).await;
         let is_whole = is_contested(state) || self.is_retained_whole(key);
-        note_needs(&mut walk.idle, &origin, &manifest, &closure, is_whole);
+        let keeps = |digest: &Digest| is_whole || wants.core.contains(digest);
+        note_needs(&mut walk.idle, &origin, &manifest, &closure, keeps);
         if !wants.lost.is_empty() {
             walk.idle.has_a_blank();
         }
@@ -173,54 +166,6 @@ impl Pull {
                 self.note(&origin, Need::Platforms, gap, walk);
             }
         }
-    }
-
-    /// What a pin needs and has not: it looks at the disk, and asks nobody.
-    async fn wants(
-        self: &Arc<Self>,
-        origin: &Origin,
-        closure: &Arc<Closure>,
-        with_layers: bool,
-    ) -> Wants {
-        let (pull, origin, closure) = (Arc::clone(self), origin.clone(), Arc::clone(closure));
-        let look = move || pull.look_for_wants(&origin, &closure, with_layers);
-        tokio::task::spawn_blocking(look).await.unwrap_or_default()
-    }
-
-    fn look_for_wants(&self, origin: &Origin, closure: &Closure, with_layers: bool) -> Wants {
-        let Origin { upstream, repository, .. } = origin;
-        let (links, store) = (&self.edges.links, &self.edges.store);
-        let was_held = |digest: &Digest| links.is_held(&upstream.name, repository, digest);
-        let is_held = |digest: &Digest| was_held(digest) && store.is_held(digest);
-        let mut wants = Wants::default();
-        let lost = closure.gaps.iter().map(|gap| gap.digest);
-        wants.lost.extend(lost.filter(|digest| was_held(digest)));
-        let manifests = closure.manifests.iter().map(|manifest| manifest.content.digest);
-        wants.hold.extend(manifests.filter(|digest| !is_held(digest)));
-        for blob in &closure.blobs {
-            let is_core = blob.is_kept_for_ever();
-            if (!with_layers && !is_core) || is_held(&blob.digest) {
-                continue;
-            }
-            if self.has_here(origin, *blob) {
-                if is_core || self.was_used(&blob.digest) {
-                    wants.hold.push(blob.digest);
-                }
-            } else if was_held(&blob.digest) {
-                wants.fetch.push((*blob, Need::Lost));
-            } else if is_core {
-                wants.fetch.push((*blob, Need::Config));
-            }
-        }
-        wants
-    }
-
-    /// Whether stored content was used within `retain-idle`.
-    fn was_used(&self, digest: &Digest) -> bool {
-        let retain_idle = self.settings.load().retain_idle;
-        let used_ms = self.edges.store.used_ms(digest).ok().flatten();
-        retain_idle == Duration::ZERO
-            || used_ms.is_some_and(|used_ms| used_ms >= self.idle_since_ms(retain_idle))
     }
 
     async fn hold_wanted(
@@ -295,18 +240,19 @@ impl Pull {
     }
 }
 
-/// What of idle content a pin needs: for ever, or as long as its upstream does not have it.
+/// What of idle content a pin needs: for ever what it `keeps`, else as long as its upstream does not
+/// have it.
 fn note_needs(
     idle: &mut Idle,
     origin: &Origin,
     root: &StoredManifest,
     closure: &Closure,
-    is_whole: bool,
+    keeps: impl Fn(&Digest) -> bool,
 ) {
     let manifests = closure.manifests.iter().chain([root]);
     manifests.for_each(|manifest| idle.keep(&manifest.content.digest));
     for blob in &closure.blobs {
-        if is_whole || blob.is_kept_for_ever() {
+        if keeps(&blob.digest) {
             idle.keep(&blob.digest);
         } else {
             idle.need(origin, &blob.digest);

@@ -1,9 +1,10 @@
 //! Warming: a reference is pulled into the cache as a client would pull it. Its tag is judged,
 //! pinned and refused as any other, and what a pin needs of it is held.
 
+mod platform;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -20,24 +21,17 @@ use super::{Asker, ManifestRequest, Pull};
 use crate::blob::fill::Fill;
 use crate::config::ListenerKind;
 use crate::ledger::StoredManifest;
-use crate::oci::{Accept, CANONICAL_ACCEPT, Digest, Manifest, Platform, Reference};
+use crate::oci::{Accept, CANONICAL_ACCEPT, Descriptor, Digest, Manifest, Reference};
 use crate::pin::{Content, PinKey};
+
+pub use platform::WarmPlatform;
+use platform::text_of;
 
 /// How many blobs of one reference are fetched at once.
 const AT_ONCE: usize = 3;
 
 /// How often it is told how far it is.
 const BEAT: Duration = Duration::from_millis(200);
-
-/// A platform whose content is wanted: `linux/arm64`, `linux/arm/v7`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct WarmPlatform {
-    os: String,
-    architecture: String,
-    /// Without one, every variant is wanted.
-    variant: Option<String>,
-}
 
 /// How far a warming is, as the manifests claim.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,16 +156,14 @@ impl Pull {
         let parsed = Manifest::parse(&root.bytes, Some(&root.content.media_type));
         let parsed = parsed.map_err(|error| Refusal::unreadable(&error))?;
         let known = parsed.children.iter().filter_map(|child| child.platform.as_ref());
-        let known: Vec<_> =
-            known.filter(|platform| !platform.is_unknown()).map(platform_text).collect();
+        let known: Vec<_> = known.filter(|platform| !platform.is_unknown()).map(text_of).collect();
         if platforms.is_empty() || !parsed.kind.is_index() {
             return Ok(Wanted { manifests: vec![root.clone()], platforms: known });
         }
         let mut wanted = Wanted { manifests: Vec::new(), platforms: Vec::new() };
         for platform in platforms {
-            let fits = |child: &&crate::oci::Descriptor| {
-                child.platform.as_ref().is_some_and(|it| platform.takes(it))
-            };
+            let fits =
+                |child: &&Descriptor| child.platform.as_ref().is_some_and(|it| platform.takes(it));
             let children: Vec<_> = parsed.children.iter().filter(fits).collect();
             if children.is_empty() {
                 let words = format!("it has nothing for {platform}, only for {}", known.join(", "));
@@ -182,7 +174,7 @@ impl Pull {
                     return Err(Refusal::revoked(child.digest));
                 }
                 wanted.manifests.push(self.stored_or_fetched(origin, child.digest).await?);
-                wanted.platforms.extend(child.platform.as_ref().map(platform_text));
+                wanted.platforms.extend(child.platform.as_ref().map(text_of));
             }
         }
         Ok(wanted)
@@ -290,86 +282,6 @@ impl Meter {
                 }
                 None => {}
             }
-        }
-    }
-}
-
-impl WarmPlatform {
-    fn takes(&self, platform: &Platform) -> bool {
-        platform.os == self.os
-            && platform.architecture == self.architecture
-            && self.variant.as_ref().is_none_or(|variant| *variant == platform.variant)
-    }
-}
-
-impl FromStr for WarmPlatform {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let is_word = |part: &str| {
-            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
-            (1..=64).contains(&part.len()) && part.bytes().all(is_plain)
-        };
-        let parts: Vec<_> = text.split('/').collect();
-        match parts.as_slice() {
-            [os, architecture, variant @ ..]
-                if variant.len() <= 1 && parts.iter().all(|part| is_word(part)) =>
-            {
-                let variant = variant.first().map(ToString::to_string);
-                Ok(Self { os: (*os).to_owned(), architecture: (*architecture).to_owned(), variant })
-            }
-            _ => Err("a platform is os/architecture[/variant]: linux/arm64".to_owned()),
-        }
-    }
-}
-
-impl std::fmt::Display for WarmPlatform {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { os, architecture, variant } = self;
-        write!(f, "{os}/{architecture}")?;
-        variant.as_ref().map_or(Ok(()), |variant| write!(f, "/{variant}"))
-    }
-}
-
-impl TryFrom<String> for WarmPlatform {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
-    }
-}
-
-impl From<WarmPlatform> for String {
-    fn from(platform: WarmPlatform) -> Self {
-        platform.to_string()
-    }
-}
-
-fn platform_text(platform: &Platform) -> String {
-    let Platform { os, architecture, variant, .. } = platform;
-    let glue = if variant.is_empty() { "" } else { "/" };
-    format!("{os}/{architecture}{glue}{variant}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_platform_without_a_variant_takes_all_of_them() {
-        let arm = |variant: &str| Platform {
-            os: "linux".into(),
-            architecture: "arm".into(),
-            variant: variant.into(),
-            ..Platform::default()
-        };
-        let takes = |wanted: &str, variant: &str| {
-            wanted.parse::<WarmPlatform>().unwrap().takes(&arm(variant))
-        };
-        assert!(takes("linux/arm", "v7") && takes("linux/arm", "") && takes("linux/arm/v7", "v7"));
-        assert!(!takes("linux/arm/v7", "v6") && !takes("linux/arm64", "v7"));
-        for text in ["", "linux", "linux/", "/arm", "linux/arm/v7/x", "linux/a b", "linux/arm/"] {
-            assert!(text.parse::<WarmPlatform>().is_err(), "{text}");
         }
     }
 }

@@ -6,12 +6,14 @@
 mod again;
 mod astray;
 mod attack;
+mod cache;
 mod cli;
 mod closed;
 mod content;
 mod doctor;
 mod durable;
 mod http;
+mod keeps;
 mod ledger;
 mod live;
 mod network;

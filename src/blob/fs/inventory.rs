@@ -108,13 +108,13 @@ pub struct Freed {
 impl FsStore {
     /// Counts everything that is stored. It waits for the disk.
     pub fn scan(&self) -> io::Result<()> {
-        self.shared.scan()
+        self.shared.scan().map(drop)
     }
 
     /// How the store is.
     pub fn stats(&self) -> io::Result<Stats> {
         let shared = &self.shared;
-        let (totals, bounds) = (shared.usage.totals(), shared.bounds()?);
+        let (totals, bounds) = (shared.totals(), shared.bounds()?);
         let mut oldest_used_ms = None;
         shared.usage.each(|_, known| {
             if !known.is_held && oldest_used_ms.is_none_or(|oldest| known.used_ms < oldest) {

@@ -23,13 +23,21 @@ const WRITE_EACH: u64 = 300;
 impl FsStore {
     /// Counts what is stored, then keeps it in order until `stop` turns true. Nobody waits for it.
     pub async fn keep(self: Arc<Self>, links: Arc<Links>, mut stop: watch::Receiver<bool>) {
-        let scanning = (Arc::clone(&self), Arc::clone(&links));
-        blocking("stored content could not be counted", move || {
-            scanning.0.scan()?;
-            scanning.0.shared.keep_room()?;
-            scanning.1.trim()
-        })
-        .await;
+        let (store, all_links) = (Arc::clone(&self), Arc::clone(&links));
+        let counting = blocking("stored content could not be counted", move || {
+            if store.shared.scan()? {
+                store.shared.keep_room()?;
+                all_links.trim()?;
+            }
+            Ok(())
+        });
+        tokio::select! {
+            () = counting => {}
+            _ = stop.wait_for(|stop| *stop) => {
+                self.shared.is_stopping.store(true, Ordering::Release);
+                return;
+            }
+        }
         for step in 1_u64.. {
             let stopped = stop.wait_for(|stop| *stop);
             if tokio::time::timeout(STEP, stopped).await.is_ok() {
@@ -92,7 +100,7 @@ impl FsStore {
 
     /// Takes over into the metrics how much is stored, right before a scrape.
     pub fn observe(&self) {
-        let (totals, metrics) = (self.shared.usage.totals(), &self.shared.metrics);
+        let (totals, metrics) = (self.shared.totals(), &self.shared.metrics);
         let clamp = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
         metrics.bytes.set(clamp(totals.bytes));
         metrics.blobs.set(clamp(totals.blobs));

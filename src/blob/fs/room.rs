@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::Shared;
 use super::sweep::Wanted;
+use super::usage::Totals;
 use crate::blob::BlobError;
 
 /// How far content of unknown length books ahead at most, and how often the disk is looked at
@@ -124,6 +125,12 @@ impl Shared {
         })
     }
 
+    /// Sums over everything at one moment: nothing is counted as stored meanwhile.
+    pub(super) fn totals(&self) -> Totals {
+        let _booked = lock(&self.room.booked);
+        self.usage.totals()
+    }
+
     fn can_free(&self, wanted: Wanted) -> bool {
         let totals = self.usage.totals();
         totals.bytes - totals.held_bytes >= wanted.bytes
@@ -188,11 +195,26 @@ impl Reservation {
     }
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        let mut booked = lock(&self.shared.room.booked);
+impl Reservation {
+    /// Counts content as stored and gives its booking back, at once for those who book.
+    pub(super) fn settle(&mut self, count: impl FnOnce()) {
+        let shared = Arc::clone(&self.shared);
+        let mut booked = lock(&shared.room.booked);
+        count();
+        self.give_back(&mut booked);
+    }
+
+    const fn give_back(&mut self, booked: &mut Booked) {
         booked.bytes -= self.bytes;
         booked.written -= self.written;
+        (self.bytes, self.written) = (0, 0);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        self.give_back(&mut lock(&shared.room.booked));
     }
 }
 

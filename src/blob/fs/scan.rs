@@ -13,17 +13,21 @@ use crate::oci::{Algorithm, Digest};
 
 impl Shared {
     /// Counts everything that is stored. What is stored, used or removed meanwhile is right
-    /// already.
-    pub(super) fn scan(&self) -> io::Result<()> {
+    /// already. Whether it came to the end: it gives up when the process stops.
+    pub(super) fn scan(&self) -> io::Result<bool> {
         for root in [self.places.cache.join("blobs"), self.places.held.clone()] {
             for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
                 each(&root.join(algorithm.name()), |prefix| {
+                    if self.is_stopping.load(Ordering::Acquire) {
+                        return Ok(());
+                    }
                     each(&prefix.path(), |file| self.see(algorithm, &file))
                 })?;
             }
         }
-        self.is_scanned.store(true, Ordering::Release);
-        Ok(())
+        let is_whole = !self.is_stopping.load(Ordering::Acquire);
+        self.is_scanned.store(is_whole, Ordering::Release);
+        Ok(is_whole)
     }
 
     fn see(&self, algorithm: Algorithm, file: &DirEntry) -> io::Result<()> {

@@ -101,7 +101,8 @@ impl Staged {
         let used_ms = self.shared.clock.wall_ms();
         let size_bytes = self.written;
         let known = Known { size_bytes, used_ms, is_held, is_suspect: false };
-        self.shared.usage.put(&self.claimed, known);
+        let (shared, claimed) = (&self.shared, &self.claimed);
+        self.reservation.settle(|| shared.usage.put(claimed, known));
         self.shared.forget(&self.claimed);
         drop(stripe);
         if syncs {

@@ -1,6 +1,7 @@
 //! immutag in this process, under a clock that the test moves, and with limits that no
 //! configuration sets.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +53,17 @@ impl InProcess {
     /// Where its listeners are.
     pub(crate) fn addresses(&self) -> Addresses {
         self.setup.addresses()
+    }
+
+    /// Its data directory.
+    pub(crate) fn data_dir(&self) -> &Path {
+        &self.setup.data_dir
+    }
+
+    /// Walks over all pins once, as it does each day.
+    pub(crate) fn walk(&self) {
+        let app = self.app.as_ref().expect("it runs");
+        self.runtime.block_on(app.pull.walk());
     }
 
     /// `GET`s a manifest at the direct listener with a client's usual `Accept`.

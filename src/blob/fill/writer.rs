@@ -19,6 +19,10 @@ use crate::blob::fs::Staged;
 /// So much is taken from the network, in bytes and a chunk more, while the same is being written.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// The least that is, and what all fills take together while that allows it.
+const LEAST_BATCH_BYTES: usize = 64 << 10;
+const ALL_BATCHES_BYTES: usize = 8 << 20;
+
 /// The writing side of a fill. Dropped before its end it breaks the readers and leaves nothing.
 pub struct Filler {
     staged: Option<Staged>,
@@ -69,7 +73,7 @@ impl Filler {
         let staged = result?;
         spawn_blocking(move || staged.commit())
             .await
-            .map_err(|_| FillError::Store(BlobError::Full("the process is stopping")))?
+            .map_err(|_| stopping())?
             .map_err(FillError::Store)
     }
 
@@ -81,16 +85,18 @@ impl Filler {
         let mut body = body.fuse();
         let (mut batch, mut is_over) = (Batch::default(), false);
         let (mut came, most) = (0, self.running.0.size_bytes.unwrap_or(u64::MAX));
+        let mut room = BATCH_BYTES;
         let mut writing: Option<JoinHandle<Written>> = None;
         loop {
             if let Some(staged) = self.staged.take_if(|_| !batch.is_empty()) {
+                room = (ALL_BATCHES_BYTES / staged.crowd()).clamp(LEAST_BATCH_BYTES, BATCH_BYTES);
                 writing = Some(self.write_batch(staged, std::mem::take(&mut batch)));
             }
             if is_over && writing.is_none() {
                 break;
             }
             tokio::select! {
-                chunk = body.next(), if !is_over && batch.size_bytes < BATCH_BYTES => match chunk {
+                chunk = body.next(), if !is_over && batch.size_bytes < room => match chunk {
                     Some(chunk) => {
                         let chunk = chunk.map_err(FillError::Body)?;
                         came += chunk.len() as u64;
@@ -103,12 +109,13 @@ impl Filler {
                 },
                 Some(done) = OptionFuture::from(writing.as_mut()) => {
                     writing = None;
-                    let done = done.map_err(|_| FillError::Store(BlobError::Full("the process is stopping")))?;
-                    if let Err(error) = done.result {
-                        self.hand_over(&done.staged, done.left.chunks.into_iter().chain(batch.chunks), body);
+                    let Written { staged, left, result } = done.map_err(|_| stopping())?;
+                    if let Err(error) = result {
+                        let came = left.chunks.into_iter().chain(batch.chunks);
+                        self.hand_over(&staged, came, body);
                         return Err(FillError::Store(error));
                     }
-                    self.staged = Some(done.staged);
+                    self.staged = Some(staged);
                 }
             }
         }
@@ -175,6 +182,10 @@ impl Batch {
     fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }
+}
+
+const fn stopping<E>() -> FillError<E> {
+    FillError::Store(BlobError::Full("the process is stopping"))
 }
 
 /// Why a fill failed. Nothing was stored.

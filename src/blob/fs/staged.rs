@@ -62,6 +62,11 @@ impl Staged {
         self.hasher.clone()
     }
 
+    /// About how much is being stored at once.
+    pub fn crowd(&self) -> usize {
+        Arc::strong_count(&self.shared).saturating_sub(1).max(1)
+    }
+
     /// What its bytes are to hash to.
     pub const fn claimed(&self) -> Digest {
         self.claimed

@@ -317,7 +317,7 @@ impl Place {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 150, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_happens_each_reader_gets_the_right_bytes_or_a_broken_connection(story in story()) {

@@ -30,9 +30,8 @@ impl Pull {
         let media_type = manifest.content.media_type.clone();
         self.link(&key.registry, &key.repository, &digest, Some(media_type.clone()));
         let at = place(&key.registry, &key.repository);
-        self.memory.kept.insert((Arc::clone(&at), digest), media_type);
+        self.mark(&at, digest, media_type);
         self.keep_named(&at, manifest);
-        self.turn();
     }
 
     /// Marks what a kept manifest names, and holds the manifest itself.
@@ -46,7 +45,6 @@ impl Pull {
         let digest = manifest.content.digest;
         if self.is_wanted(registry, repository, digest) {
             self.keep_named(&at, manifest);
-            self.turn();
             self.hold_later(registry, repository, digest);
         }
     }
@@ -55,8 +53,17 @@ impl Pull {
         let media_type = &manifest.content.media_type;
         let Ok(parsed) = Manifest::parse(&manifest.bytes, Some(media_type)) else { return };
         for descriptor in parsed.digests() {
-            let media_type = descriptor.media_type.clone();
-            self.memory.kept.insert((Arc::clone(at), descriptor.digest), media_type);
+            self.mark(at, descriptor.digest, descriptor.media_type.clone());
+        }
+    }
+
+    /// Notes that a pin needs this content, and what it calls it. What was answered for it before
+    /// did not know that.
+    fn mark(&self, at: &Arc<str>, digest: Digest, media_type: MediaType) {
+        let key = (Arc::clone(at), digest);
+        if self.memory.kept.get(&key).is_none_or(|known| known != media_type) {
+            self.memory.kept.insert(key, media_type);
+            self.turn();
         }
     }
 

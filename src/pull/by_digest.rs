@@ -29,7 +29,7 @@ impl Pull {
             return Err(Refusal::revoked(digest));
         }
         self.settle_claim(&request, digest, &manifest);
-        let standing = self.standing_of_digest(epoch, &origin, &manifest, digest);
+        let standing = self.standing_of_digest(epoch, &origin, digest);
         Ok(ManifestReply { digest: Some(digest), standing, ..manifest.into() })
     }
 

@@ -26,7 +26,7 @@ pub(super) const MARKS: u64 = 100_000;
 const MARKS_LAST: u64 = MARKS / 2;
 
 /// Content that a pin needs.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Mark {
     /// What the pin calls it.
     media_type: MediaType,
@@ -84,7 +84,6 @@ impl Pull {
         self.mark(&place(&upstream.name, repository), digest, mark);
         self.keep_named(origin, manifest, with_layers);
         asked.linked.store(pin.sequence, Ordering::Relaxed);
-        self.turn();
         self.retain_later(origin, key, pin);
     }
 
@@ -121,8 +120,7 @@ impl Pull {
         let Some(mark) = self.memory.kept.get(&key) else { return };
         if !self.memory.held.contains_key(&key) {
             self.keep_named(origin, manifest, mark.with_layers);
-            self.turn();
-            self.hold_later(&upstream.name, repository, digest);
+                self.hold_later(&upstream.name, repository, digest);
         }
     }
 
@@ -149,13 +147,18 @@ impl Pull {
     fn mark(&self, at: &Arc<str>, digest: Digest, mark: Mark) {
         let key = (Arc::clone(at), digest);
         // Another pin may keep more of the same.
-        let mark = match self.memory.kept.get(&key) {
+        let before = self.memory.kept.get(&key);
+        let mark = match &before {
             Some(before) if before.with_layers => {
                 Mark { with_layers: true, most_bytes: None, ..mark }
             }
             _ => mark,
         };
-        self.memory.kept.insert(key, mark);
+        // What was answered for it before did not know that.
+        if before.as_ref() != Some(&mark) {
+            self.memory.kept.insert(key, mark);
+            self.turn();
+        }
         self.memory.marks_made.fetch_add(1, Ordering::Relaxed);
     }
 

@@ -16,7 +16,6 @@ use super::tripwire::ARMED;
 use super::whole::is_contested;
 use super::{ManifestRequest, Pull, place};
 use crate::config::Credentials;
-use crate::ledger::StoredManifest;
 use crate::oci::Digest;
 use crate::pin::TagState;
 use crate::policy::Rule;
@@ -97,19 +96,15 @@ impl Pull {
         epoch.filter(|_| is_plain).map(|epoch| self.standing(epoch, digest, by))
     }
 
-    /// What the answer for a digest rests on, if it is held where a pin wants it held.
+    /// What the answer for a digest rests on. Where a pin wants it held, that was just begun.
     pub(super) fn standing_of_digest(
         &self,
         epoch: Option<Epoch>,
         origin: &Origin,
-        manifest: &StoredManifest,
         digest: Digest,
     ) -> Option<Standing> {
-        let (registry, repository) = (&origin.upstream.name, &origin.repository);
-        let is_wanted = self.is_wanted(registry, repository, manifest.content.digest);
-        let epoch = epoch.filter(|_| !is_wanted)?;
-        let claim = (place(registry, repository), digest);
-        Some(self.standing(epoch, digest, By::Digest { claim }))
+        let claim = (place(&origin.upstream.name, &origin.repository), digest);
+        Some(self.standing(epoch?, digest, By::Digest { claim }))
     }
 
     fn standing(&self, epoch: Epoch, digest: Digest, by: By) -> Standing {

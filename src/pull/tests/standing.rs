@@ -1,5 +1,6 @@
 //! An answer stands until anything that decides it changes, and not one request longer.
 
+use super::asking::Origin;
 use super::*;
 use crate::config::{Credentials, UpstreamConfig};
 use crate::event::{Draft, EventKind};
@@ -55,10 +56,6 @@ fn other(content: &Content) -> Content {
 async fn a_pinned_and_fresh_tag_and_its_digest_stand() {
     let (stage, content) = Stage::fresh().await;
     let tag = stage.standing().await.unwrap();
-    let digest = stage.standing_of(stage.by_digest(content.digest)).await;
-    // Its bytes were held for the pin only after that.
-    assert!(stage.stands(&tag) && digest.is_none());
-    stage.pull.memory.held.insert((place(&key().registry, &key().repository), content.digest), ());
     let digest = stage.standing_of(stage.by_digest(content.digest)).await.unwrap();
     assert!(stage.stands(&digest) && stage.stands(&tag));
     let hits = stage.pull.edges.metrics.cache_hits.with_label_values(&["manifest"]);
@@ -87,8 +84,14 @@ async fn nothing_stands_after_a_change_of_ledger_settings_canary_or_what_is_kept
         StoredManifest { content: content.clone(), bytes: fixtures::image_json().into() };
     let state = stage.pull.edges.ledger.state(&key()).await.unwrap().unwrap();
     let (origin, pin) = (stage.request().origin(), state.pin.as_ref().unwrap());
-    let keep = || stage.pull.keep_pinned(&origin, &key(), pin, &manifest);
-    changed("another pin's content", &keep).await;
+    let keep = |of: &Origin| stage.pull.keep_pinned(of, &key(), pin, &manifest);
+    changed("another pin's content", &|| {
+        keep(&Origin { repository: "library/other".parse().unwrap(), ..origin.clone() });
+    })
+    .await;
+    let standing = stage.standing().await.unwrap();
+    keep(&origin);
+    assert!(stage.stands(&standing), "nothing new");
     let standing = stage.standing().await.unwrap();
     stage.append(EventKind::Conflict, &other(&content)).await;
     assert!(!stage.stands(&standing), "a conflict");
@@ -154,7 +157,6 @@ async fn what_one_clients_credentials_opened_stands_for_nobody() {
 async fn a_digest_that_somebody_waits_for_goes_the_long_way() {
     let (stage, content) = Stage::fresh().await;
     let at = place(&key().registry, &key().repository);
-    stage.pull.memory.held.insert((Arc::clone(&at), content.digest), ());
     let standing = stage.standing_of(stage.by_digest(content.digest)).await.unwrap();
     stage.pull.memory.claims.insert((at, content.digest), key());
     assert!(!stage.stands(&standing), "a recorded tag's claim");

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::opened::{AtHand, Opened};
 use super::{BlobError, BlobStore, StoredBlob};
 use crate::oci::{Digest, Hasher};
 use crate::units::DiskSize;
@@ -28,6 +29,7 @@ struct Shared {
     limits: Limits,
     used_bytes: AtomicU64,
     next_staged: AtomicU64,
+    opened: Opened,
 }
 
 /// How far the cache may grow.
@@ -51,7 +53,8 @@ impl FsStore {
         fs::create_dir_all(&staged)?;
         fs::create_dir_all(&held)?;
         let (used_bytes, next_staged) = (AtomicU64::new(0), AtomicU64::new(0));
-        let shared = Arc::new(Shared { cache, held, limits, used_bytes, next_staged });
+        let opened = Opened::default();
+        let shared = Arc::new(Shared { cache, held, limits, used_bytes, next_staged, opened });
         Ok(Self { shared })
     }
 
@@ -67,6 +70,11 @@ impl FsStore {
         }
         self.shared.used_bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Closes files that were open for long enough; to be called now and then.
+    pub fn close_old(&self) {
+        self.shared.opened.close_old();
     }
 
     /// Bytes in the cache, as far as it was counted.
@@ -122,6 +130,16 @@ impl BlobStore for FsStore {
         Ok(None)
     }
 
+    fn at_hand(&self, digest: &Digest) -> Option<AtHand> {
+        self.shared.opened.get(digest)
+    }
+
+    fn take_in_hand(&self, digest: &Digest) -> io::Result<Option<AtHand>> {
+        let ticket = self.shared.opened.ticket();
+        let stored = self.open(digest)?;
+        stored.map(|stored| self.shared.opened.insert(&ticket, digest, stored)).transpose()
+    }
+
     fn size_bytes(&self, digest: &Digest) -> io::Result<Option<u64>> {
         for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
             match fs::metadata(path) {
@@ -154,7 +172,10 @@ impl BlobStore for FsStore {
         for path in [self.shared.cached(digest), place(&self.shared.held, digest)] {
             match File::open(&path) {
                 Ok(file) if hashes_to(&file, digest)? => is_sound = true,
-                Ok(_) => fs::remove_file(&path)?,
+                Ok(_) => {
+                    fs::remove_file(&path)?;
+                    self.shared.opened.remove(digest);
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => return Err(error),
             }

@@ -1,5 +1,6 @@
 //! Blobs: content by digest, on disk.
 
+pub mod extent;
 pub mod fill;
 pub mod fs;
 pub mod links;

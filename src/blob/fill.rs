@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use super::BlobError;
 use super::fs::Staged;
 
-pub use reader::{FillReader, read_chunk};
+pub use reader::FillReader;
 pub use verify::Verify;
 
 /// What is held back until the digest agreed, in bytes.
@@ -70,7 +70,7 @@ impl Fill {
     /// Follows the fill from byte `first` for `length` bytes, or to the end.
     pub fn read(&self, first: u64, length: Option<u64>) -> FillReader {
         let end = length.map(|length| first + length);
-        FillReader { fill: self.clone(), at: first, end }
+        FillReader::new(self.clone(), first, end)
     }
 
     /// Waits until the writer is gone: whether the content agreed with its digest, and by then is

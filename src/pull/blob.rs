@@ -1,6 +1,5 @@
 //! A blob: the range, from the file; else from the running fill; else from a new one.
 
-use std::fs::File;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +9,8 @@ use super::filling::{Filling, Passing, Source};
 use super::refusal::{Reason, Refusal};
 use super::{Asker, Pull};
 use crate::blob::StoredBlob;
-use crate::blob::fill::{Broken, Fill, FillReader, Verify};
+use crate::blob::extent::Extent;
+use crate::blob::fill::{Fill, FillReader, Verify};
 use crate::blob::opened::AtHand;
 use crate::oci::range::RangeRequest;
 use crate::oci::{ComputedDigest, Digest, Repository};
@@ -66,29 +66,11 @@ pub enum BlobBody {
     /// None: a HEAD, or a range outside.
     Empty,
     /// A part of a stored, verified file.
-    File {
-        /// The file.
-        file: Arc<File>,
-        /// The first byte.
-        first: u64,
-        /// How many.
-        length: u64,
-    },
+    File(Extent),
     /// A reader of a running fill.
     Fill(FillReader),
     /// The upstream's body, hashed on its way, stored nowhere.
     Passing(Box<Verify<Body>>),
-}
-
-impl BlobBody {
-    /// The next bytes of a body that is not a file.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
-        match self {
-            Self::Bytes(_) | Self::Empty | Self::File { .. } => None,
-            Self::Fill(reader) => reader.next().await,
-            Self::Passing(body) => body.next().await,
-        }
-    }
 }
 
 /// A blob for a client.
@@ -250,7 +232,9 @@ fn part_of(stored: AtHand, first: u64, length: u64) -> BlobBody {
     let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
     match stored {
         AtHand::Bytes(bytes) => BlobBody::Bytes(bytes.slice(index(first)..index(first + length))),
-        AtHand::File(StoredBlob { file, .. }) => BlobBody::File { file, first, length },
+        AtHand::File(StoredBlob { file, .. }) => {
+            BlobBody::File(Extent { file, at: first, end: first + length })
+        }
     }
 }
 

@@ -1,47 +1,63 @@
 //! Reading a blob while it is filled.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
-
-use bytes::{Bytes, BytesMut};
+use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Broken, Fill, HOLD_BACK, Progress, State};
+use crate::blob::extent::Extent;
 
-/// How much a reader takes from the file at once, in bytes.
-const READ_SIZE: u64 = 256 << 10;
+/// How long a reader that has all there is waits before it looks again, at least and at most:
+/// bytes come in small pieces, and a wake for each costs more than moving them.
+const PACES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(8)];
 
 /// One reader of a fill.
 pub struct FillReader {
-    pub(super) fill: Fill,
-    pub(super) at: u64,
-    pub(super) end: Option<u64>,
+    fill: Fill,
+    at: u64,
+    end: Option<u64>,
+    /// How long to wait before looking again; nothing before the first bytes.
+    pace: Duration,
 }
 
 impl FillReader {
-    /// The next bytes, as soon as they may leave; `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+    pub(super) const fn new(fill: Fill, at: u64, end: Option<u64>) -> Self {
+        Self { fill, at, end, pace: Duration::ZERO }
+    }
+
+    /// What may leave next, as soon as something may; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Extent, Broken>> {
         loop {
             let progress = *self.fill.progress.borrow_and_update();
             let end = self.end.unwrap_or(u64::MAX);
             let visible = self.visible(progress).min(end);
             if visible > self.at {
-                let chunk = read_chunk(&self.fill.file, self.at, visible).map_err(|_| Broken);
-                self.at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-                return Some(chunk);
+                let extent =
+                    Extent { file: Arc::clone(&self.fill.file), at: self.at, end: visible };
+                self.at = visible;
+                self.pace = (self.pace * 2).clamp(PACES[0], PACES[1]);
+                return Some(Ok(extent));
             }
             match progress.state {
                 _ if self.at >= end => return None,
                 State::Verified => return None,
                 State::Broken => return Some(Err(Broken)),
-                State::Running if self.fill.progress.changed().await.is_err() => {
-                    // The writer is gone: it said how it ended, or it was dropped.
-                    if self.fill.progress.borrow().state == State::Running {
-                        return Some(Err(Broken));
+                State::Running => {
+                    if let Err(broken) = self.wait().await {
+                        return Some(Err(broken));
                     }
                 }
-                State::Running => {}
             }
+        }
+    }
+
+    /// Waits for news. The writer says how it ends; one that is gone without was dropped.
+    async fn wait(&mut self) -> Result<(), Broken> {
+        if self.pace > Duration::ZERO {
+            tokio::time::sleep(self.pace).await;
+        }
+        match self.fill.progress.changed().await {
+            Err(_) if self.fill.progress.borrow().state == State::Running => Err(Broken),
+            _ => Ok(()),
         }
     }
 
@@ -52,12 +68,4 @@ impl FillReader {
             (_, None) => progress.written.saturating_sub(HOLD_BACK),
         }
     }
-}
-
-/// Reads from `at`, at most to `end` and at most [`READ_SIZE`] bytes; the bytes must be there.
-pub fn read_chunk(file: &File, at: u64, end: u64) -> io::Result<Bytes> {
-    let length = usize::try_from((end - at).min(READ_SIZE)).unwrap_or(usize::MAX);
-    let mut buffer = BytesMut::zeroed(length);
-    file.read_exact_at(&mut buffer, at)?;
-    Ok(buffer.freeze())
 }

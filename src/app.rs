@@ -29,6 +29,9 @@ use crate::oci::Registry as Name;
 use crate::pull::{Edges, Pull, Settings};
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
+/// How often it is looked for files that were open for long enough.
+const CLOSE_OLD_EVERY: Duration = Duration::from_secs(10);
+
 /// Why the process cannot run. Nothing was served.
 #[derive(Debug, Error)]
 pub enum StartError {
@@ -128,6 +131,7 @@ impl App {
         let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
         wiring.resume();
+        wiring.close_old(Arc::clone(&store));
         wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
         let addresses = Addresses { listeners, admin };
         let running = wiring.running;
@@ -244,6 +248,17 @@ struct Wiring {
 }
 
 impl Wiring {
+    fn close_old(&mut self, store: Arc<FsStore>) {
+        let mut stopped = self.stopped.clone();
+        self.running.spawn(async move {
+            let stop = stopped.wait_for(|stop| *stop);
+            tokio::pin!(stop);
+            while tokio::time::timeout(CLOSE_OLD_EVERY, &mut stop).await.is_err() {
+                store.close_old();
+            }
+        });
+    }
+
     fn resume(&mut self) {
         let (pull, mut stopped) = (Arc::clone(&self.pull), self.stopped.clone());
         self.running.spawn(async move {

@@ -1,8 +1,10 @@
 //! Blobs: content by digest, on disk.
 
+pub mod extent;
 pub mod fill;
 pub mod fs;
 pub mod links;
+pub mod opened;
 
 use std::fs::File;
 use std::io;
@@ -10,10 +12,11 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use self::opened::AtHand;
 use crate::oci::Digest;
 
 /// Stored content, open and verified when it was written.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct StoredBlob {
     /// The file; several readers may share it, each with an offset of its own.
     pub file: Arc<File>,
@@ -46,6 +49,12 @@ pub trait BlobStore: Send + Sync {
     /// Opens content, held or cached. It may wait for the disk: content that may have been lost
     /// when the machine went down is hashed first, and damaged content is none.
     fn open(&self, digest: &Digest) -> io::Result<Option<StoredBlob>>;
+
+    /// Content that can be served at once; `None` says nothing of whether it is stored.
+    fn at_hand(&self, digest: &Digest) -> Option<AtHand>;
+
+    /// Opens content as [`BlobStore::open`] does, and keeps it at hand for those who ask next.
+    fn take_in_hand(&self, digest: &Digest) -> io::Result<Option<AtHand>>;
 
     /// The length of content that is here, held or cached, in bytes. It may wait as `open` does,
     /// but is no use of it.

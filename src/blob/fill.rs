@@ -23,7 +23,7 @@ use self::audience::{Audience, Seat};
 use self::rest::{Remainder, Rest};
 use super::fs::Staged;
 
-pub use reader::{FillReader, read_chunk};
+pub use reader::{FillReader, Piece};
 pub use verify::Verify;
 pub use writer::{FillError, Filler};
 
@@ -89,7 +89,7 @@ impl Fill {
     /// Follows the fill from byte `first` for `length` bytes, or to the end.
     pub fn read(&self, first: u64, length: Option<u64>) -> FillReader {
         let end = length.map(|length| first + length);
-        FillReader { fill: self.clone(), progress: self.progress(), at: first, end, rest: None }
+        FillReader::new(self.clone(), first, end)
     }
 
     /// Waits until the writer is gone: whether the content agreed with its digest, and by then is

@@ -35,6 +35,7 @@ use self::room::Room;
 use self::scrub::Scrub;
 use self::sound::Hashing;
 use self::usage::{Known, Usage};
+use super::opened::{AtHand, Opened};
 use super::{BlobError, BlobStore, StoredBlob};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CacheConfig, Durability};
@@ -63,6 +64,7 @@ struct Shared {
     scrub: Mutex<Scrub>,
     lost: Mutex<Vec<Digest>>,
     next_staged: AtomicU64,
+    opened: Opened,
     is_scanned: AtomicBool,
     /// Whether this run stored anything.
     has_stored: AtomicBool,
@@ -139,6 +141,7 @@ impl FsStore {
             scrub: Mutex::new(scrub),
             lost: Mutex::default(),
             next_staged: AtomicU64::new(0),
+            opened: Opened::default(),
             is_scanned: AtomicBool::new(false),
             has_stored: AtomicBool::new(false),
             is_stopping: AtomicBool::new(false),
@@ -146,12 +149,18 @@ impl FsStore {
         };
         Ok(Self { shared: Arc::new(shared) })
     }
+
+    /// Closes files that were open for long enough; to be called now and then.
+    pub fn close_old(&self) {
+        self.shared.opened.close_old();
+    }
 }
 
 impl Shared {
     /// Content has other files now, or none: nobody may be given the old ones.
-    #[expect(clippy::unused_self, reason = "the one place for what keeps files open")]
-    const fn forget(&self, _digest: &Digest) {}
+    fn forget(&self, digest: &Digest) {
+        self.opened.remove(digest);
+    }
 
     /// What may have been lost when the machine went down.
     fn suspect(&self) -> Extent {
@@ -191,6 +200,18 @@ impl BlobStore for FsStore {
             return Ok(None);
         }
         Ok(Some(StoredBlob { file: Arc::new(file), size_bytes }))
+    }
+
+    fn at_hand(&self, digest: &Digest) -> Option<AtHand> {
+        let at_hand = self.shared.opened.get(digest)?;
+        self.touch(digest);
+        Some(at_hand)
+    }
+
+    fn take_in_hand(&self, digest: &Digest) -> io::Result<Option<AtHand>> {
+        let ticket = self.shared.opened.ticket();
+        let stored = self.open(digest)?;
+        stored.map(|stored| self.shared.opened.insert(&ticket, digest, stored)).transpose()
     }
 
     fn size_bytes(&self, digest: &Digest) -> io::Result<Option<u64>> {

@@ -1,21 +1,21 @@
 //! Bodies that go to clients.
 
-use std::fs::File;
+mod frames;
+
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
-use futures_util::stream::{BoxStream, unfold};
 use hyper::body::{Frame, SizeHint};
 use prometheus::IntCounter;
 
-use super::listener::InUse;
-use crate::blob::fill::{Broken, read_chunk};
+use self::frames::{Frames, frames};
+use super::listener::{FileQueue, InUse};
+use crate::blob::fill::Broken;
 use crate::pull::BlobBody;
 
-/// The body of an answer: bytes from memory, or a stream with its length where known.
+/// The body of an answer: bytes from memory, or a blob's with its length where known.
 pub struct Body {
     kind: Kind,
     sent: Option<IntCounter>,
@@ -23,8 +23,14 @@ pub struct Body {
 }
 
 enum Kind {
+    Blob { source: Source, left: Option<u64> },
     Bytes(Option<Bytes>),
-    Stream { frames: BoxStream<'static, Result<Bytes, Broken>>, left: Option<u64> },
+}
+
+enum Source {
+    /// Nobody has asked for a frame yet.
+    Fresh(BlobBody, Option<FileQueue>),
+    Frames(Frames),
 }
 
 impl Body {
@@ -42,16 +48,26 @@ impl Body {
     ///
     /// It ends with an error, and so with a broken connection, if the bytes do not come.
     pub fn blob(body: BlobBody, length: Option<u64>, sent: IntCounter) -> Self {
-        let frames = match body {
-            BlobBody::Empty => return Self::empty(),
-            BlobBody::File { file, first, length } => read_file(file, first, length),
-            body => unfold(body, |mut body| async move {
-                let next = body.next().await?;
-                Some((next, body))
-            })
-            .boxed(),
-        };
-        Self::of(Kind::Stream { frames, left: length }, Some(sent))
+        match body {
+            BlobBody::Bytes(bytes) => {
+                sent.inc_by(bytes.len() as u64);
+                Self::full(bytes)
+            }
+            BlobBody::Empty => Self::empty(),
+            body => {
+                let source = Source::Fresh(body, None);
+                Self::of(Kind::Blob { source, left: length }, Some(sent))
+            }
+        }
+    }
+
+    /// The same body, for a connection that sends files by itself.
+    #[must_use]
+    pub fn through(mut self, files: &FileQueue) -> Self {
+        if let Kind::Blob { source: Source::Fresh(_, queue), .. } = &mut self.kind {
+            *queue = Some(files.clone());
+        }
+        self
     }
 
     /// The same body, which tells what its connection must know.
@@ -65,30 +81,15 @@ impl Body {
     }
 }
 
-/// Reads a file in large pieces, off the executor's threads.
-fn read_file(
-    file: Arc<File>,
-    first: u64,
-    length: u64,
-) -> BoxStream<'static, Result<Bytes, Broken>> {
-    let end = first + length;
-    unfold(first, move |at| {
-        let file = Arc::clone(&file);
-        async move {
-            if at >= end {
-                return None;
-            }
-            let read = tokio::task::spawn_blocking(move || read_chunk(&file, at, end)).await;
-            match read {
-                Ok(Ok(chunk)) => {
-                    let next = at + chunk.len() as u64;
-                    Some((Ok(chunk), next))
-                }
-                _ => Some((Err(Broken), end)),
-            }
+impl Source {
+    fn frames(&mut self) -> &mut Frames {
+        if let Self::Fresh(body, queue) = self {
+            let body = std::mem::replace(body, BlobBody::Empty);
+            *self = Self::Frames(frames(body, queue.take()));
         }
-    })
-    .boxed()
+        let Self::Frames(frames) = self else { unreachable!("it was made just now") };
+        frames
+    }
 }
 
 impl hyper::body::Body for Body {
@@ -105,8 +106,8 @@ impl hyper::body::Body for Body {
         }
         match &mut body.kind {
             Kind::Bytes(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
-            Kind::Stream { frames, left } => {
-                let Some(chunk) = ready!(frames.poll_next_unpin(context)) else {
+            Kind::Blob { source, left } => {
+                let Some(chunk) = ready!(source.frames().poll_next_unpin(context)) else {
                     let short = left.is_some_and(|left| left > 0);
                     return Poll::Ready(short.then_some(Err(Broken)));
                 };
@@ -127,7 +128,7 @@ impl hyper::body::Body for Body {
         match &self.kind {
             Kind::Bytes(bytes) => bytes.is_none(),
             // The last frame may still have to be verified: only the stream knows.
-            Kind::Stream { .. } => false,
+            Kind::Blob { .. } => false,
         }
     }
 
@@ -136,8 +137,8 @@ impl hyper::body::Body for Body {
             Kind::Bytes(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, |b| b.len() as u64))
             }
-            Kind::Stream { left: Some(left), .. } => SizeHint::with_exact(*left),
-            Kind::Stream { left: None, .. } => SizeHint::default(),
+            Kind::Blob { left: Some(left), .. } => SizeHint::with_exact(*left),
+            Kind::Blob { left: None, .. } => SizeHint::default(),
         }
     }
 }

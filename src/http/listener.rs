@@ -3,11 +3,14 @@
 mod activity;
 mod allow;
 mod crowd;
+mod files;
 mod http2;
+mod pace;
 mod serve;
 
 pub use activity::InUse;
 pub use allow::AllowFrom;
+pub use files::FileQueue;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -20,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use self::activity::STALL;
 use self::crowd::{Crowd, Place};
 use self::serve::{Manner, serve};
 use super::body::Body;
@@ -59,6 +63,8 @@ pub struct ListenerLimits {
     /// Requests that one HTTP/2 connection has at once. Each may hold a piece of a blob that its
     /// client does not take.
     pub streams: u32,
+    /// How long an HTTP/1.1 client may take for each 64 KiB of an answer that waits for it.
+    pub stall: Duration,
 }
 
 impl Default for ListenerLimits {
@@ -68,6 +74,7 @@ impl Default for ListenerLimits {
             connections: MAX_CONNECTIONS,
             per_client: 0,
             streams: MAX_STREAMS,
+            stall: STALL,
         }
     }
 }
@@ -80,6 +87,7 @@ impl ListenerLimits {
             connections: config.max_connections,
             per_client: config.max_connections_per_client,
             streams: config.max_streams,
+            stall: STALL,
         }
     }
 }
@@ -95,8 +103,8 @@ impl Listener {
     {
         let room = Arc::new(Semaphore::new(self.limits.connections.min(Semaphore::MAX_PERMITS)));
         let crowd = Crowd::new(self.limits.per_client);
-        let ListenerLimits { head_timeout, streams: max_streams, .. } = self.limits;
-        let manner = Manner { head_timeout, max_streams, tls: self.tls.clone() };
+        let ListenerLimits { head_timeout, streams: max_streams, stall, .. } = self.limits;
+        let manner = Manner { head_timeout, max_streams, stall, tls: self.tls.clone() };
         let open = self.metrics.connections.with_label_values(&[self.name]);
         let mut running = JoinSet::new();
         loop {

@@ -1,7 +1,8 @@
 //! A blob: the range, from the file; else from the running fill; else from a new one.
 
-use std::fs::File;
 use std::sync::Arc;
+
+use bytes::Bytes;
 
 use super::asking::Origin;
 use super::filling::{Filling, Passing, Source};
@@ -9,7 +10,9 @@ use super::refusal::{Reason, Refusal};
 use super::resume::Arriving;
 use super::{Asker, Pull};
 use crate::blob::StoredBlob;
-use crate::blob::fill::{Broken, Fill, FillReader, Verify};
+use crate::blob::extent::Extent;
+use crate::blob::fill::{Fill, FillReader, Verify};
+use crate::blob::opened::AtHand;
 use crate::oci::range::RangeRequest;
 use crate::oci::{ComputedDigest, Digest, Repository};
 use crate::upstream::{Answer, Method, Resource, Upstream};
@@ -59,32 +62,16 @@ pub enum Span {
 
 /// The bytes of a reply.
 pub enum BlobBody {
+    /// Small content from memory.
+    Bytes(Bytes),
     /// None: a HEAD, or a range outside.
     Empty,
     /// A part of a stored, verified file.
-    File {
-        /// The file.
-        file: Arc<File>,
-        /// The first byte.
-        first: u64,
-        /// How many.
-        length: u64,
-    },
+    File(Extent),
     /// A reader of a running fill.
     Fill(FillReader),
     /// The upstream's body, hashed on its way, stored nowhere.
     Passing(Box<Verify<Arriving>>),
-}
-
-impl BlobBody {
-    /// The next bytes of a body that is not a file.
-    pub async fn next(&mut self) -> Option<Result<bytes::Bytes, Broken>> {
-        match self {
-            Self::Empty | Self::File { .. } => None,
-            Self::Fill(reader) => reader.next().await,
-            Self::Passing(body) => body.next().await,
-        }
-    }
 }
 
 /// A blob for a client.
@@ -109,7 +96,7 @@ impl Pull {
         self.permit_resource(upstream, repository, resource, asker).await?;
         // In this order: a fill is committed before it ends.
         let running = self.running_fill(&upstream.name, &digest);
-        let stored = self.open_stored(digest).await;
+        let stored = self.stored_blob(digest).await;
         if stored.is_some() || running.is_some() {
             self.prove_link(&request).await?;
         }
@@ -118,7 +105,7 @@ impl Pull {
             if self.is_wanted(&upstream.name, repository, digest) {
                 self.hold_later(&upstream.name, repository, digest);
             }
-            return Ok(from_file(&request, stored));
+            return Ok(from_store(&request, stored));
         }
         if let Some(fill) = running {
             self.hold_filled(&request.origin(), digest, &fill);
@@ -130,6 +117,22 @@ impl Pull {
             return Ok(BlobReply { digest, span, body: BlobBody::Empty });
         }
         self.fill(&request).await
+    }
+
+    /// Stored content, at once if it is at hand.
+    async fn stored_blob(&self, digest: Digest) -> Option<AtHand> {
+        let at_hand = self.edges.store.at_hand(&digest);
+        if at_hand.is_some() {
+            return at_hand;
+        }
+        let store = Arc::clone(&self.edges.store);
+        match tokio::task::spawn_blocking(move || store.take_in_hand(&digest)).await.ok()? {
+            Ok(stored) => stored,
+            Err(error) => {
+                tracing::warn!(%digest, %error, "a stored blob could not be opened");
+                None
+            }
+        }
     }
 
     pub(super) async fn open_stored(&self, digest: Digest) -> Option<StoredBlob> {
@@ -175,7 +178,7 @@ impl Pull {
                 from_fill(request, &fill)
             }
             Source::Passing(passing) => from_passing(request, passing),
-            Source::Stored(stored) => from_file(request, stored),
+            Source::Stored(stored) => from_store(request, AtHand::File(stored)),
         })
     }
 }
@@ -220,15 +223,24 @@ fn extent(span: Span, size_bytes: u64) -> Option<(u64, u64)> {
     }
 }
 
-fn from_file(request: &BlobRequest, stored: StoredBlob) -> BlobReply {
-    let span = span(request, stored.size_bytes);
-    let body = match extent(span, stored.size_bytes) {
-        Some((first, length)) if !request.is_head => {
-            BlobBody::File { file: stored.file, first, length }
-        }
+fn from_store(request: &BlobRequest, stored: AtHand) -> BlobReply {
+    let size_bytes = stored.size_bytes();
+    let span = span(request, size_bytes);
+    let body = match extent(span, size_bytes) {
+        Some((first, length)) if !request.is_head => part_of(stored, first, length),
         _ => BlobBody::Empty,
     };
     BlobReply { digest: request.digest, span, body }
+}
+
+fn part_of(stored: AtHand, first: u64, length: u64) -> BlobBody {
+    let index = |at: u64| usize::try_from(at).unwrap_or(usize::MAX);
+    match stored {
+        AtHand::Bytes(bytes) => BlobBody::Bytes(bytes.slice(index(first)..index(first + length))),
+        AtHand::File(StoredBlob { file, .. }) => {
+            BlobBody::File(Extent { file, at: first, end: first + length })
+        }
+    }
 }
 
 fn from_fill(request: &BlobRequest, fill: &Fill) -> BlobReply {

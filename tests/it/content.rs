@@ -10,6 +10,7 @@ use crate::support::registry::ScriptedRegistry;
 use crate::support::setup::Setup;
 
 mod blobs;
+mod delivery;
 mod digests;
 mod fills;
 mod frames;

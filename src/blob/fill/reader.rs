@@ -1,42 +1,60 @@
 //! Reading a blob while it is filled.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt as _;
+use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::{Broken, Fill, HOLD_BACK, Progress, Remainder, State};
+use crate::blob::extent::Extent;
 
-/// How much a reader takes from the file at once, in bytes.
-const READ_SIZE: u64 = 256 << 10;
+/// How long a reader that has all there is waits before it looks again, at least and at most:
+/// bytes come in small pieces, and a wake for each costs more than moving them.
+const PACES: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(8)];
+
+/// What may leave.
+#[derive(Debug)]
+pub enum Piece {
+    /// Bytes that lie in no file: the store failed.
+    Bytes(Bytes),
+    /// Bytes of the staged file.
+    Extent(Extent),
+}
 
 /// One reader of a fill.
 pub struct FillReader {
-    pub(super) fill: Fill,
-    pub(super) progress: watch::Receiver<Progress>,
-    pub(super) at: u64,
-    pub(super) end: Option<u64>,
+    fill: Fill,
+    progress: watch::Receiver<Progress>,
+    at: u64,
+    end: Option<u64>,
+    /// How long to wait before looking again; nothing before the first bytes.
+    pace: Duration,
     /// Where the bytes come from once the store failed.
-    pub(super) rest: Option<Remainder>,
+    rest: Option<Remainder>,
 }
 
 impl FillReader {
-    /// The next bytes, as soon as they may leave; `None` at the end.
-    pub async fn next(&mut self) -> Option<Result<Bytes, Broken>> {
+    pub(super) fn new(fill: Fill, at: u64, end: Option<u64>) -> Self {
+        let progress = fill.progress();
+        Self { fill, progress, at, end, pace: Duration::ZERO, rest: None }
+    }
+
+    /// What may leave next, as soon as something may; `None` at the end.
+    pub async fn next(&mut self) -> Option<Result<Piece, Broken>> {
         if let Some(rest) = &mut self.rest {
-            return rest.next().await;
+            return Some(rest.next().await?.map(Piece::Bytes));
         }
         loop {
             let progress = *self.progress.borrow_and_update();
             let end = self.end.unwrap_or(u64::MAX);
             let visible = self.visible(progress).min(end);
             if visible > self.at {
-                let chunk =
-                    read_chunk(&self.fill.running.0.file, self.at, visible).map_err(|_| Broken);
-                self.at += chunk.as_ref().map_or(0, |chunk| chunk.len() as u64);
-                return Some(chunk);
+                let file = Arc::clone(&self.fill.running.0.file);
+                let extent = Extent { file, at: self.at, end: visible };
+                self.at = visible;
+                self.pace = (self.pace * 2).clamp(PACES[0], PACES[1]);
+                return Some(Ok(Piece::Extent(extent)));
             }
             match progress.state {
                 _ if self.at >= end => return None,
@@ -46,16 +64,25 @@ impl FillReader {
                     let Some(Ok(rest)) = self.fill.take_rest(self.at, self.end) else {
                         return Some(Err(Broken));
                     };
-                    return self.rest.insert(rest).next().await;
+                    return Some(self.rest.insert(rest).next().await?.map(Piece::Bytes));
                 }
-                State::Running if self.progress.changed().await.is_err() => {
-                    // The writer is gone: it said how it ended, or it was dropped.
-                    if self.progress.borrow().state == State::Running {
-                        return Some(Err(Broken));
+                State::Running => {
+                    if let Err(broken) = self.wait().await {
+                        return Some(Err(broken));
                     }
                 }
-                State::Running => {}
             }
+        }
+    }
+
+    /// Waits for news. The writer says how it ends; one that is gone without was dropped.
+    async fn wait(&mut self) -> Result<(), Broken> {
+        if self.pace > Duration::ZERO {
+            tokio::time::sleep(self.pace).await;
+        }
+        match self.progress.changed().await {
+            Err(_) if self.progress.borrow().state == State::Running => Err(Broken),
+            _ => Ok(()),
         }
     }
 
@@ -68,10 +95,18 @@ impl FillReader {
     }
 }
 
-/// Reads from `at`, at most to `end` and at most [`READ_SIZE`] bytes; the bytes must be there.
-pub fn read_chunk(file: &File, at: u64, end: u64) -> io::Result<Bytes> {
-    let length = usize::try_from((end - at).min(READ_SIZE)).unwrap_or(usize::MAX);
-    let mut buffer = BytesMut::zeroed(length);
-    file.read_exact_at(&mut buffer, at)?;
-    Ok(buffer.freeze())
+#[cfg(test)]
+impl Piece {
+    /// The bytes.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        use std::os::unix::fs::FileExt as _;
+        match self {
+            Self::Bytes(bytes) => bytes.to_vec(),
+            Self::Extent(extent) => {
+                let mut bytes = vec![0; usize::try_from(extent.len()).unwrap()];
+                extent.file.read_exact_at(&mut bytes, extent.at).unwrap();
+                bytes
+            }
+        }
+    }
 }

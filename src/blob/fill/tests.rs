@@ -77,7 +77,7 @@ async fn read(mut reader: FillReader) -> (Vec<u8>, bool) {
     let mut all = Vec::new();
     while let Some(chunk) = reader.next().await {
         match chunk {
-            Ok(chunk) => all.extend_from_slice(&chunk),
+            Ok(chunk) => all.extend_from_slice(&chunk.to_bytes()),
             Err(Broken) => return (all, false),
         }
     }

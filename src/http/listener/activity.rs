@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use super::pace::ENOUGH;
+
 /// How long an answer may make no progress, because its client takes none of it. Far above what
 /// an upstream may be silent for.
 pub(super) const STALL: Duration = Duration::from_mins(5);
@@ -19,6 +21,8 @@ pub(super) struct Activity {
     begun: Instant,
     last_ms: AtomicU64,
     open: AtomicUsize,
+    /// What was written since it last counted.
+    written: AtomicU64,
 }
 
 /// A request that is being answered; while there is one, the connection is in use.
@@ -26,7 +30,12 @@ pub struct InUse(Arc<Activity>);
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { begun: Instant::now(), last_ms: 0.into(), open: 0.into() })
+        Arc::new(Self {
+            begun: Instant::now(),
+            last_ms: 0.into(),
+            open: 0.into(),
+            written: 0.into(),
+        })
     }
 
     /// A request has come.
@@ -41,6 +50,21 @@ impl Activity {
     pub(super) fn ends(&self, idle: Duration) -> Instant {
         let limit = if self.open.load(Ordering::Relaxed) == 0 { idle } else { STALL };
         self.begun + Duration::from_millis(self.last_ms.load(Ordering::Relaxed)) + limit
+    }
+
+    /// The client has taken something. A little at a time is no use while it is to have an answer.
+    fn wrote(&self, size: usize) {
+        if self.open.load(Ordering::Relaxed) == 0 {
+            if size > CHATTER {
+                self.touch();
+            }
+            return;
+        }
+        let written = self.written.fetch_add(size as u64, Ordering::Relaxed) + size as u64;
+        if written >= ENOUGH {
+            self.written.store(0, Ordering::Relaxed);
+            self.touch();
+        }
     }
 
     fn touch(&self) {
@@ -96,8 +120,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Told<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(context, bytes);
-        if matches!(written, Poll::Ready(Ok(size)) if size > CHATTER) {
-            self.activity.touch();
+        if let Poll::Ready(Ok(size)) = &written {
+            self.activity.wrote(*size);
         }
         written
     }
@@ -129,5 +153,21 @@ mod tests {
         drop(other);
         let ends = activity.ends(IDLE);
         assert!(ends >= activity.begun + IDLE && ends < activity.begun + STALL);
+    }
+
+    #[test]
+    fn a_client_that_takes_a_few_bytes_now_and_then_makes_no_use_of_its_connection() {
+        let activity = Activity::new();
+        let touched = |size| {
+            activity.last_ms.store(0, Ordering::Relaxed);
+            while activity.begun.elapsed() < Duration::from_millis(1) {}
+            activity.wrote(size);
+            activity.last_ms.load(Ordering::Relaxed) > 0
+        };
+        assert!(!touched(CHATTER) && touched(CHATTER + 1), "the end of an answer");
+        let in_use = activity.begin();
+        assert!(!touched(1000) && !touched(64_000) && touched(1000));
+        assert!(!touched(64_000));
+        drop(in_use);
     }
 }

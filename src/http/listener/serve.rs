@@ -17,10 +17,12 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep_until, timeout};
 
 use super::activity::STALL;
+use super::files::{FileQueue, SendsFiles};
 use super::http2::http2;
+use super::pace::{Pace, Paced};
 use super::stopped;
 use crate::http::body::Body;
 use crate::http::tls::{H2, ServerTls};
@@ -50,6 +52,7 @@ pub(super) enum Ended {
 pub(super) struct Manner {
     pub(super) head_timeout: Duration,
     pub(super) max_streams: u32,
+    pub(super) stall: Duration,
     pub(super) tls: Option<Arc<ServerTls>>,
 }
 
@@ -71,9 +74,19 @@ where
     let stall_ms = u32::try_from(STALL.as_millis()).unwrap_or(u32::MAX);
     let _ = rustix::net::sockopt::set_tcp_user_timeout(&stream, stall_ms);
     let service = move |request| service(request, peer);
+    let head_timeout = manner.head_timeout;
     // Boxed, so that no connection has room for the largest kind.
     match manner.tls.clone() {
-        None => Box::pin(http1(stream, manner.head_timeout, service, stop)).await,
+        None => {
+            let (files, pace) = (FileQueue::default(), Pace::new(manner.stall));
+            let stream = SendsFiles::new(stream, files.clone());
+            let stream = Paced::new(stream, Arc::clone(&pace));
+            let service = move |request| {
+                let (files, answered) = (files.clone(), service(request));
+                async move { answered.await.map(|body| body.through(&files)) }
+            };
+            Box::pin(http1(stream, pace, head_timeout, service, stop)).await
+        }
         Some(tls) => Box::pin(https(stream, tls, manner, service, stop)).await,
     }
 }
@@ -89,6 +102,8 @@ where
     S: Fn(Request<Incoming>) -> F,
     F: Future<Output = Response<Body>> + Send + 'static,
 {
+    let pace = Pace::new(manner.stall);
+    let stream = Paced::new(stream, Arc::clone(&pace));
     let handshake = Box::pin(timeout(manner.head_timeout, tls.acceptor().accept(stream)));
     let accepted = tokio::select! {
         accepted = handshake => accepted,
@@ -98,11 +113,12 @@ where
     if stream.get_ref().1.alpn_protocol() == Some(H2) {
         return Box::pin(http2(stream, manner, service, stop)).await;
     }
-    Box::pin(http1(stream, manner.head_timeout, service, stop)).await
+    Box::pin(http1(stream, pace, manner.head_timeout, service, stop)).await
 }
 
 async fn http1<S, F>(
     stream: impl AsyncRead + AsyncWrite + Unpin,
+    pace: Arc<Pace>,
     head_timeout: Duration,
     service: S,
     mut stop: watch::Receiver<bool>,
@@ -119,13 +135,23 @@ where
         .timer(TokioTimer::new())
         .header_read_timeout(head_timeout)
         .max_buf_size(BUFFER_SIZE)
+        // Nothing that is to be written is copied: there may be marks in it.
+        .writev(true)
         .serve_connection(TokioIo::new(stream), answer);
     let mut connection = pin!(connection);
-    tokio::select! {
-        ended = connection.as_mut() => Ok(ended?),
-        () = stopped(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            Ok(connection.await?)
+    let mut stops = false;
+    loop {
+        tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            () = stopped(&mut stop), if !stops => {
+                stops = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            () = sleep_until(pace.look()) => {
+                if pace.is_over() {
+                    return Err(Ended::Stalls);
+                }
+            }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The real binary, started as an operator would, watched as a suspicious one would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -285,8 +285,9 @@ fn common_arguments(setup: &Setup) -> [PathBuf; 4] {
     ["--config".into(), config, "--data-dir".into(), setup.data_dir.clone()]
 }
 
-/// Open files and sockets but the ledger's (its index opens after the start), and apart from them
-/// the connections that it made itself: those to upstreams stay open, idle, in its pool.
+/// Open files and sockets but the ledger's (its index opens after the start) and, once each, those
+/// of stored blobs (they stay open for a while, for who asks next); and apart from them the
+/// connections that it made itself: those to upstreams stay open, idle, in its pool.
 fn peer_descriptors(id: u32) -> (usize, usize) {
     let outgoing = outgoing_sockets(id);
     let Ok(entries) = std::fs::read_dir(format!("/proc/{id}/fd")) else { return (0, 0) };
@@ -295,6 +296,11 @@ fn peer_descriptors(id: u32) -> (usize, usize) {
     };
     let targets = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     let targets = targets.filter(|target| !target.iter().any(|part| part == "ledger"));
+    let mut at_hand = HashSet::new();
+    let targets = targets.filter(|target| {
+        let is_stored = target.is_file() && target.iter().any(|part| part == "blobs");
+        !is_stored || !at_hand.insert(target.clone())
+    });
     let (pooled, open): (Vec<_>, Vec<_>) = targets.partition(is_outgoing);
     (open.len(), pooled.len())
 }

@@ -202,7 +202,7 @@ async fn follow(fill: Option<Fill>, reader: Reader) -> Got {
         }
         match pause(reader.pauses, body.next().await).await {
             None => break End::Came,
-            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk),
+            Some(Ok(chunk)) => bytes.extend_from_slice(&chunk.to_bytes()),
             Some(Err(_)) => break End::Broken,
         }
     };

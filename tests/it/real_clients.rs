@@ -2,7 +2,6 @@
 //! way in.
 
 mod containerd;
-mod cut;
 mod down;
 mod login;
 mod moved;

@@ -17,9 +17,9 @@ const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 pub(crate) enum Trouble {
     /// After so many bytes and at the end of a TLS record, an alert that the server never sent.
     Alert(usize),
-    /// Each breaks with a RST, at a place of its own before `most`; the same `seed` gives the same
-    /// places in the order of the connections.
-    Chance { seed: u64, most: usize },
+    /// Each breaks with a RST, at a place of its own before `most`, which is `more` with each
+    /// connection; the same `seed` gives the same places in the order of the connections.
+    Chance { seed: u64, most: usize, more: usize },
     /// After so many bytes, one byte now and then.
     Drip(usize),
     /// The byte at this place has one bit flipped.
@@ -37,13 +37,14 @@ pub(crate) enum Trouble {
 impl Trouble {
     /// What the connection of this number meets.
     fn of(self, number: u64) -> Self {
-        let Self::Chance { seed, most } = self else { return self };
+        let Self::Chance { seed, most, more } = self else { return self };
+        let most = most as u64 + more as u64 * number;
         // SplitMix64.
         let mut mixed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
-        Self::Reset(usize::try_from(mixed % most as u64).expect("below a usize"))
+        Self::Reset(usize::try_from(mixed % most).expect("below a usize"))
     }
 }
 

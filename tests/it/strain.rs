@@ -13,11 +13,14 @@ use crate::support::setup::Setup;
 use crate::support::vast::Vast;
 use crate::support::wait::{eventually, within};
 
+mod evicted;
 mod full;
+mod half_written;
 mod killed;
 mod leaving;
 mod limits;
 mod many;
+mod slow;
 
 const REGISTRY: &str = "registry.example";
 

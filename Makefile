@@ -14,7 +14,7 @@ SCRIPTS := .ci/run tests/setup.sh config/compose/retag.sh
 TEST_PROGRAMS  := buildah ctr curl docker-compose docker-registry dockerd ip mkfs.ext4 mount nft \
                   podman promtool setpriv skopeo strace unshare
 LINT_PROGRAMS  := promtool shellcheck
-BENCH_PROGRAMS := nginx wrk
+BENCH_PROGRAMS := docker-registry nginx wrk
 
 setup-test:
 	@tests/setup.sh $(TEST_PROGRAMS)

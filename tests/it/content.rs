@@ -175,7 +175,7 @@ fn eventually_cached(stage: &Stage, blob: &Blob) {
 }
 
 /// The names of all files below a directory.
-fn files(directory: &std::path::Path) -> Vec<String> {
+pub(crate) fn files(directory: &std::path::Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(directory) else { return Vec::new() };
     let paths = entries.map(|entry| entry.expect("our own directory").path());
     paths

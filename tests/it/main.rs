@@ -23,6 +23,7 @@ mod reactions;
 mod real_clients;
 mod round;
 mod setup;
+mod strain;
 mod support;
 mod support_works;
 mod tls;

@@ -147,10 +147,10 @@ const FAILS: [(u16, &str); 2] = [(504, "UPSTREAM_TIMEOUT"), (502, "UPSTREAM_UNAV
 /// over before it begins.
 #[track_caller]
 fn survives(stage: Stage, trouble: Trouble, expected: &[(u16, &str)]) {
-    use Trouble::{Alert, Drip, Flip, HalfClose, Reset, Stall};
+    use Trouble::{Alert, Chance, Drip, Flip, HalfClose, Reset, Stall};
     let is_late = match trouble {
         Alert(at) | Drip(at) | Flip(at) | HalfClose(at) | Reset(at) | Stall(at) => at >= IN_BODY,
-        Trouble::None => true,
+        Chance { .. } | Trouble::None => true,
     };
     stage.proxy.trouble(trouble);
     stage.assert_cold_is_refused(expected);

@@ -2,6 +2,7 @@
 //! way in.
 
 mod containerd;
+mod cut;
 mod down;
 mod login;
 mod moved;

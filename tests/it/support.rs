@@ -25,5 +25,6 @@ pub(crate) mod setup;
 pub(crate) mod tcp_proxy;
 pub(crate) mod tls;
 pub(crate) mod token;
+pub(crate) mod vast;
 pub(crate) mod wait;
 pub(crate) mod wire;

@@ -48,7 +48,7 @@ impl Manifest {
     }
 }
 
-/// One image that real clients can pull: a config, and one layer with one file.
+/// One image that real clients can pull: a config, and layers with one file each.
 #[derive(Clone, Debug)]
 pub(crate) struct Image {
     pub(crate) manifest: Manifest,
@@ -78,28 +78,44 @@ impl Image {
         Self::build(seed, "amd64", size_bytes, false)
     }
 
+    /// An OCI image for linux/amd64 with a layer of each of these sizes, each with one file.
+    pub(crate) fn layered(seed: &str, sizes_bytes: &[usize]) -> Self {
+        let layer = |(number, size): (usize, &usize)| {
+            let bytes = noise(&format!("{seed} {number}"), *size);
+            Blob::new(tar(&format!("{number}.bin"), &bytes))
+        };
+        let layers: Vec<_> = sizes_bytes.iter().enumerate().map(layer).collect();
+        Self::assemble(seed, "amd64", layers, false)
+    }
+
     pub(crate) fn digest(&self) -> &str {
         self.manifest.digest()
     }
 
     fn build(seed: &str, architecture: &str, size_bytes: usize, docker: bool) -> Self {
+        let layer = Blob::new(tar("seed.bin", &noise(seed, size_bytes)));
+        Self::assemble(seed, architecture, vec![layer], docker)
+    }
+
+    fn assemble(seed: &str, architecture: &str, layers: Vec<Blob>, docker: bool) -> Self {
         let (media_type, config_type, layer_type) = if docker {
             (DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER)
         } else {
             (OCI_MANIFEST, OCI_CONFIG, OCI_LAYER)
         };
-        let layer = Blob::new(tar("seed.bin", &noise(seed, size_bytes)));
+        let diff_ids: Vec<_> = layers.iter().map(|layer| layer.digest.as_str()).collect();
         let config = Blob::new(format!(
             r#"{{"architecture":"{architecture}","os":"linux","config":{{"Labels":{{"seed":"{seed}"}}}},"rootfs":{{"type":"layers","diff_ids":["{}"]}}}}"#,
-            layer.digest
+            diff_ids.join("\",\"")
         ));
+        let listed: Vec<_> = layers.iter().map(|layer| descriptor(layer_type, layer)).collect();
         let manifest = format!(
             r#"{{"schemaVersion":2,"mediaType":"{media_type}","config":{},"layers":[{}]}}"#,
             descriptor(config_type, &config),
-            descriptor(layer_type, &layer),
+            listed.join(","),
         );
         let manifest = Manifest::new(media_type, manifest);
-        Self { manifest, config, layers: vec![layer], architecture: architecture.to_owned() }
+        Self { manifest, config, layers, architecture: architecture.to_owned() }
     }
 }
 
@@ -139,8 +155,13 @@ impl Index {
 
 /// `sha256:<hex>` of these bytes.
 pub(crate) fn sha256(bytes: &[u8]) -> String {
+    hex_of(&Sha256::digest(bytes))
+}
+
+/// `sha256:<hex>` of this hash.
+pub(crate) fn hex_of(hash: &[u8]) -> String {
     let mut text = String::from("sha256:");
-    for byte in Sha256::digest(bytes) {
+    for byte in hash {
         write!(text, "{byte:02x}").expect("a String takes everything");
     }
     text

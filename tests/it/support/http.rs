@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::wire::{Fields, Reader, Wire};
+use super::wire::{Fields, Head, Reader, Wire};
 
 /// How long one read or write may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,6 +101,21 @@ impl Call {
 
     /// The answer, or why there is no head of one.
     pub(crate) fn try_send(self) -> io::Result<Answer> {
+        let mut wire = self.begin()?;
+        Answer::read(&mut wire, self.method == "HEAD")
+    }
+
+    /// The answer without its body; the bytes of a body with a length go to `see` as they come.
+    pub(crate) fn stream(self, see: impl FnMut(&[u8])) -> io::Result<Answer> {
+        let mut wire = self.begin()?;
+        let mut reader = Reader::default();
+        let mut answer = Answer::of(reader.head(&mut wire)?)?;
+        let length = answer.field("Content-Length").and_then(|text| text.parse().ok());
+        answer.whole = reader.pass(&mut wire, length.unwrap_or(u64::MAX), see);
+        Ok(answer)
+    }
+
+    fn begin(&self) -> io::Result<Wire> {
         let mut wire = self.connect()?;
         let mut fields = self.fields.clone();
         if fields.get("Host").is_none() {
@@ -111,7 +126,7 @@ impl Call {
         wire.write_all(format!("{line}{fields}\r\n").as_bytes())?;
         wire.write_all(&self.body)?;
         wire.flush()?;
-        Answer::read(&mut wire, self.method == "HEAD")
+        Ok(wire)
     }
 
     fn connect(&self) -> io::Result<Wire> {
@@ -129,22 +144,29 @@ impl Call {
 impl Answer {
     fn read(wire: &mut Wire, head_only: bool) -> io::Result<Self> {
         let mut reader = Reader::default();
-        let head = reader.head(wire)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        let mut parts = head.first_line.splitn(3, ' ').skip(1);
-        let status = parts.next().and_then(|code| code.parse().ok());
-        let status = status.ok_or(io::ErrorKind::InvalidData)?;
-        let reason = parts.next().unwrap_or_default().to_owned();
-        let length = head.fields.get("Content-Length").and_then(|text| text.parse().ok());
-        let body = if head_only || matches!(status, 204 | 304) {
+        let mut answer = Self::of(reader.head(wire)?)?;
+        let length = answer.field("Content-Length").and_then(|text| text.parse().ok());
+        let body = if head_only || matches!(answer.status, 204 | 304) {
             super::wire::ReadBody { bytes: Vec::new(), whole: true }
-        } else if head.fields.get("Transfer-Encoding").is_some() {
+        } else if answer.field("Transfer-Encoding").is_some() {
             reader.chunked(wire)
         } else if let Some(length) = length {
             reader.sized(wire, length)
         } else {
             reader.rest(wire)
         };
-        Ok(Self { status, reason, fields: head.fields, body: body.bytes, whole: body.whole })
+        (answer.body, answer.whole) = (body.bytes, body.whole);
+        Ok(answer)
+    }
+
+    /// What a head says, without a body.
+    fn of(head: Option<Head>) -> io::Result<Self> {
+        let head = head.ok_or(io::ErrorKind::UnexpectedEof)?;
+        let mut parts = head.first_line.splitn(3, ' ').skip(1);
+        let status = parts.next().and_then(|code| code.parse().ok());
+        let status = status.ok_or(io::ErrorKind::InvalidData)?;
+        let reason = parts.next().unwrap_or_default().to_owned();
+        Ok(Self { status, reason, fields: head.fields, body: Vec::new(), whole: false })
     }
 
     /// The first field of that name.

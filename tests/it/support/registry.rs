@@ -12,6 +12,7 @@ use super::content::{Image, Index, Manifest};
 use super::fault::{Fault, Plan, matches};
 use super::server::{Request, Server};
 use super::token::TokenServer;
+use super::vast::Vast;
 use super::wait::eventually;
 
 mod answer;
@@ -39,6 +40,7 @@ pub(super) struct Repository {
     tags: BTreeMap<String, Tag>,
     manifests: HashMap<String, Manifest>,
     blobs: HashMap<String, Bytes>,
+    vast: HashMap<String, Vast>,
     referrers: HashMap<String, Bytes>,
     /// By tag: what clients get whose `Accept` names no index.
     down_converted: HashMap<String, String>,
@@ -152,6 +154,11 @@ impl ScriptedRegistry {
     pub(crate) fn put_blob(&self, repository: &str, digest: &str, bytes: impl Into<Bytes>) {
         let bytes = bytes.into();
         self.repository(repository, |it| it.blobs.insert(digest.to_owned(), bytes));
+    }
+
+    /// Serves this blob, which is made as it is sent; a fault can replace it, not change it.
+    pub(crate) fn put_vast(&self, repository: &str, vast: &Vast) {
+        self.repository(repository, |it| it.vast.insert(vast.digest.clone(), vast.clone()));
     }
 
     /// Serves `index` as the referrers of `digest`.

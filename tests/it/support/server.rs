@@ -11,6 +11,7 @@ use bytes::Bytes;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use super::gate::Gate;
+use super::vast::Vast;
 use super::wire::{Fields, Reader, Wire};
 
 /// A request as it came.
@@ -64,6 +65,8 @@ pub(crate) struct Reply {
     pub(crate) ending: Ending,
     /// Only so many bytes of the body are sent.
     pub(crate) cut: Option<usize>,
+    /// Instead of `body`: these bytes of a blob, the second excluded.
+    pub(crate) vast: Option<(Vast, u64, u64)>,
     /// After so many bytes of the body the reply waits at the gate.
     pub(crate) pause: Option<(usize, Gate)>,
     /// These bytes instead of all of the above but `ending`.
@@ -77,6 +80,7 @@ impl Reply {
             reason: String::from("As Scripted"),
             fields: Fields::default(),
             body: Bytes::new(),
+            vast: None,
             framing: Framing::Length,
             ending: Ending::Keep,
             cut: None,
@@ -237,6 +241,10 @@ impl Reply {
         if head_only {
             return Ok(());
         }
+        if let Some((vast, from, to)) = &self.vast {
+            vast.each(*from, *to, |piece| self.write_piece(wire, piece))?;
+            return wire.flush();
+        }
         let end = self.cut.unwrap_or(usize::MAX).min(self.body.len());
         let pause = self.pause.as_ref().map_or(0, |(at, _)| (*at).min(end));
         self.write_piece(wire, &self.body[..pause])?;
@@ -260,7 +268,11 @@ impl Reply {
             Framing::Chunked | Framing::Endless => "Transfer-Encoding: chunked\r\n".to_owned(),
             Framing::Claim(length) => format!("Content-Length: {length}\r\n"),
             Framing::Close => String::new(),
-            Framing::Length => format!("Content-Length: {}\r\n", self.body.len()),
+            Framing::Length => {
+                let length = self.vast.as_ref().map(|(_, from, to)| to - from);
+                let length = length.unwrap_or(self.body.len() as u64);
+                format!("Content-Length: {length}\r\n")
+            }
         };
         format!("HTTP/1.1 {status} {reason}\r\n{fields}{framing}\r\n")
     }

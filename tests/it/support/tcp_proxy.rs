@@ -17,6 +17,9 @@ const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
 pub(crate) enum Trouble {
     /// After so many bytes and at the end of a TLS record, an alert that the server never sent.
     Alert(usize),
+    /// Each breaks with a RST, at a place of its own before `most`, which is `more` with each
+    /// connection; the same `seed` gives the same places in the order of the connections.
+    Chance { seed: u64, most: usize, more: usize },
     /// After so many bytes, one byte now and then.
     Drip(usize),
     /// The byte at this place has one bit flipped.
@@ -29,6 +32,20 @@ pub(crate) enum Trouble {
     Reset(usize),
     /// After so many bytes nothing more comes.
     Stall(usize),
+}
+
+impl Trouble {
+    /// What the connection of this number meets.
+    fn of(self, number: u64) -> Self {
+        let Self::Chance { seed, most, more } = self else { return self };
+        let most = most as u64 + more as u64 * number;
+        // SplitMix64.
+        let mut mixed = seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        Self::Reset(usize::try_from(mixed % most).expect("below a usize"))
+    }
 }
 
 /// A proxy on 127.0.0.1; it ends with its owner, and so do its connections.
@@ -50,6 +67,9 @@ struct State {
     open: Vec<TcpStream>,
     /// Counts the changes: connections of before end.
     turn: usize,
+    accepted: u64,
+    /// How many connections broke with a RST.
+    cuts: usize,
 }
 
 impl TcpProxy {
@@ -61,7 +81,14 @@ impl TcpProxy {
     fn bind(to: SocketAddr, at: SocketAddr) -> Self {
         let listener = TcpListener::bind(at).expect("a port for us");
         let address = listener.local_addr().expect("a bound socket has an address");
-        let state = State { trouble: Trouble::None, is_stopped: false, open: Vec::new(), turn: 0 };
+        let state = State {
+            trouble: Trouble::None,
+            is_stopped: false,
+            open: Vec::new(),
+            turn: 0,
+            accepted: 0,
+            cuts: 0,
+        };
         let shared = Arc::new(Shared { to, state: Mutex::new(state), changed: Condvar::new() });
         let serving = shared.clone();
         let accepting = std::thread::spawn(move || serving.accept(&listener));
@@ -73,6 +100,11 @@ impl TcpProxy {
         let mut state = self.shared.lock();
         state.trouble = trouble;
         self.shared.break_all(&mut state);
+    }
+
+    /// How many connections it has broken by a RST.
+    pub(crate) fn cuts(&self) -> usize {
+        self.shared.lock().cuts
     }
 
     /// Nobody listens at its port any more.
@@ -124,7 +156,8 @@ impl Shared {
                 let _ = end.set_nodelay(true);
                 state.open.push(end.try_clone().expect("a socket can be cloned"));
             }
-            let (trouble, turn) = (state.trouble, state.turn);
+            state.accepted += 1;
+            let (trouble, turn) = (state.trouble.of(state.accepted), state.turn);
             let up = [&stream, &server].map(|end| end.try_clone().expect("a socket can be cloned"));
             std::thread::spawn(move || {
                 let [mut client, mut server] = up;
@@ -150,6 +183,7 @@ impl Shared {
                 | Trouble::HalfClose(at)
                 | Trouble::Reset(at)
                 | Trouble::Stall(at) => at.saturating_sub(passed).min(count),
+                Trouble::Chance { .. } => unreachable!("`of` made a RST of it"),
                 Trouble::Flip(at) => {
                     if let Some(byte) = at.checked_sub(passed).and_then(|at| bytes.get_mut(at)) {
                         *byte ^= 0x10;
@@ -192,7 +226,7 @@ impl Shared {
             Trouble::Stall(_) => {
                 self.wait(turn, None);
             }
-            Trouble::Flip(_) | Trouble::None => return true,
+            Trouble::Chance { .. } | Trouble::Flip(_) | Trouble::None => return true,
         }
         false
     }
@@ -210,6 +244,7 @@ impl Shared {
     fn forget(&self, client: &TcpStream) {
         let peer = client.peer_addr().ok();
         let mut state = self.lock();
+        state.cuts += 1;
         state.open.retain(|open| open.peer_addr().ok() != peer);
         // The other direction's thread has one, too; it ends when nothing can be read any more.
         let _ = client.shutdown(Shutdown::Read);

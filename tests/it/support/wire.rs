@@ -150,6 +150,25 @@ impl Reader {
         ReadBody { bytes: self.buffer.drain(..size).collect(), whole: true }
     }
 
+    /// A body of `size` bytes, which go to `see` as they come; whether it was whole.
+    pub(crate) fn pass(
+        &mut self,
+        wire: &mut impl Read,
+        size: u64,
+        mut see: impl FnMut(&[u8]),
+    ) -> bool {
+        let mut left = size;
+        loop {
+            let count = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            see(&self.buffer[..count]);
+            self.buffer.drain(..count);
+            left -= count as u64;
+            if left == 0 || !matches!(self.fill(wire), Ok(1..)) {
+                return left == 0;
+            }
+        }
+    }
+
     /// A chunked body; not whole without its last chunk.
     pub(crate) fn chunked(&mut self, wire: &mut impl Read) -> ReadBody {
         let mut bytes = Vec::new();

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::super::content::OCI_INDEX;
 use super::super::server::{Reply, Request};
+use super::super::vast::Vast;
 use super::{Access, Repository, State, Tag};
 
 /// Logs the request, answers it, and applies the faults planned for it.
@@ -133,6 +134,9 @@ impl Repository {
     }
 
     fn blob(&self, digest: &str, request: &Request) -> Reply {
+        if let Some(vast) = self.vast.get(digest) {
+            return of_vast(vast, request);
+        }
         let Some(bytes) = self.blobs.get(digest) else {
             return Reply::error(404, "BLOB_UNKNOWN");
         };
@@ -186,6 +190,19 @@ fn range(text: &str, size: usize) -> Option<(usize, usize)> {
         (None, None) => return None,
     };
     (from <= to).then_some((from, to))
+}
+
+fn of_vast(vast: &Vast, request: &Request) -> Reply {
+    let size = usize::try_from(vast.size_bytes).expect("it fits");
+    let range = request.fields.get("Range").and_then(|text| range(text, size));
+    let (from, to) = range.map_or((0, size), |(from, last)| (from, last + 1));
+    let mut reply = Reply::new(if range.is_some() { 206 } else { 200 });
+    if range.is_some() {
+        reply = reply.field("Content-Range", &format!("bytes {from}-{}/{size}", to - 1));
+    }
+    reply.vast = Some((vast.clone(), from as u64, to as u64));
+    let reply = reply.field("Content-Type", "application/octet-stream");
+    reply.field("Docker-Content-Digest", &vast.digest).field("Accept-Ranges", "bytes")
 }
 
 fn part(bytes: &Bytes, from: usize, to: usize) -> Reply {

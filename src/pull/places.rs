@@ -14,7 +14,7 @@ const WAITING_PER_PLACE: usize = 16;
 
 /// The places of all fills. First come, first served.
 pub(super) struct Places {
-    places: Arc<Semaphore>,
+    all: Arc<Semaphore>,
     queue: Arc<Semaphore>,
     background: Arc<Semaphore>,
 }
@@ -37,7 +37,7 @@ impl Places {
     pub(super) fn new(max_fills: usize) -> Self {
         let places = max_fills.clamp(1, Semaphore::MAX_PERMITS / WAITING_PER_PLACE);
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            all: Arc::new(Semaphore::new(places)),
             queue: Arc::new(Semaphore::new(places * WAITING_PER_PLACE)),
             background: Arc::new(Semaphore::new(places.div_ceil(2))),
         }
@@ -49,13 +49,13 @@ impl Places {
         patience: Duration,
         metrics: &FillMetrics,
     ) -> Result<Place, Crowded> {
-        let permit = match Arc::clone(&self.places).try_acquire_owned() {
+        let permit = match Arc::clone(&self.all).try_acquire_owned() {
             Ok(permit) => permit,
             Err(TryAcquireError::Closed) => return Err(Crowded),
             Err(TryAcquireError::NoPermits) => {
                 let _queued = self.queue.try_acquire().map_err(|_| Crowded)?;
                 let _waiting = Counted::new(&metrics.waiting);
-                let place = Arc::clone(&self.places).acquire_owned();
+                let place = Arc::clone(&self.all).acquire_owned();
                 timeout(patience, place).await.map_err(|_| Crowded)?.map_err(|_| Crowded)?
             }
         };

@@ -30,7 +30,7 @@ impl Scene {
     fn new(size_bytes: usize) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let limits = Limits { max_size: DiskSize::Bytes(1 << 30), min_free: DiskSize::Bytes(0) };
-        let bytes: Vec<u8> = (0..size_bytes).map(|at| (at % 251) as u8).collect();
+        let bytes: Vec<u8> = (0..=250).cycle().take(size_bytes).collect();
         let digest = ComputedDigest::of(&bytes, None).digest();
         let store = FsStore::open(folder.path(), limits).unwrap();
         Self { store, folder, bytes: bytes.into(), digest }

@@ -8,11 +8,13 @@ mod interleavings;
 /// An upstream that gives what it has in the order of its answers; then it refuses.
 #[derive(Clone, Default)]
 struct Scripted {
-    answers: Arc<Mutex<Vec<Result<(u64, Vec<Chunk>), UpstreamError>>>>,
+    answers: Arc<Mutex<Vec<Answer>>>,
     asked: Arc<Mutex<Vec<(u64, bool)>>>,
 }
 
 type Chunk = Result<Bytes, UpstreamError>;
+/// Where the body begins, and the body.
+type Answer = Result<(u64, Vec<Chunk>), UpstreamError>;
 
 #[async_trait]
 impl Rest for Scripted {
@@ -29,6 +31,7 @@ impl Rest for Scripted {
 
 const CUT: Chunk = Err(UpstreamError::unavailable(Unavailability::CutShort));
 
+#[expect(clippy::unnecessary_wraps, reason = "it stands beside `CUT`")]
 fn some(text: &'static str) -> Chunk {
     Ok(Bytes::from_static(text.as_bytes()))
 }
@@ -37,7 +40,7 @@ fn some(text: &'static str) -> Chunk {
 async fn read(
     first: Vec<Chunk>,
     size_bytes: Option<u64>,
-    answers: Vec<Result<(u64, Vec<Chunk>), UpstreamError>>,
+    answers: Vec<Answer>,
 ) -> (String, Option<UpstreamError>, Vec<(u64, bool)>) {
     let upstream = Scripted { answers: Arc::new(Mutex::new(answers)), ..Scripted::default() };
     let mut body = resuming(stream::iter(first).boxed(), size_bytes, upstream.clone());

@@ -2,6 +2,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::{REGISTRY, RULES, Stage, eventually_cached};
@@ -9,7 +10,6 @@ use crate::support::content::Blob;
 use crate::support::fault::Fault;
 use crate::support::gate::Gate;
 use crate::support::http::Call;
-use crate::support::immutag::Immutag;
 use crate::support::registry::ScriptedRegistry;
 use crate::support::server::Ending;
 use crate::support::setup::Setup;
@@ -26,10 +26,11 @@ fn stage(upstream: &str, tables: &str) -> Stage {
 
 /// A client that asked for a blob and reads no more of it than its first byte.
 fn begin(stage: &Stage, blob: &Blob) -> TcpStream {
-    let client = TcpStream::connect(stage.immutag.addresses().mirror).unwrap();
+    let client = TcpStream::connect(stage.immutag.addresses().mirror).expect("it listens");
     let target = format!("/v2/app/blobs/{}?ns={REGISTRY}", blob.digest);
-    (&client).write_all(format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
-    (&client).read_exact(&mut [0; 1]).unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+    (&client).write_all(request.as_bytes()).expect("it reads");
+    (&client).read_exact(&mut [0; 1]).expect("it answers");
     client
 }
 
@@ -175,46 +176,45 @@ fn a_reader_from_another_repository_joins_after_its_own_head_succeeded() {
     stage.finish();
 }
 
-/// The immutag of a stage whose cache is on a disk of this size.
-fn on_a_disk(size: &str, act: impl FnOnce(&ScriptedRegistry, &Immutag)) {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().to_str().unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs", path])
-        .status();
-    assert!(mounted.unwrap().success());
-    let registry = ScriptedRegistry::start();
-    let setup = Setup::new().upstream(REGISTRY, &registry.url()).rules(RULES);
-    let setup = setup.data_dir(folder.path()).tables("[cache]\nmin-free = \"0\"\n");
-    let immutag = setup.start();
-    act(&registry, &immutag);
-    drop(immutag);
-    let unmounted = std::process::Command::new("umount").args(["-l", path]).status();
-    assert!(unmounted.unwrap().success());
+/// A small disk in memory, until it is dropped.
+struct Disk(tempfile::TempDir);
+
+impl Disk {
+    fn new(size: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(folder.path());
+        assert!(mount.status().expect("mount is there").success());
+        Self(folder)
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg("-l").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
 }
 
 #[test]
 fn a_disk_that_is_full_in_the_middle_of_a_blob_costs_its_client_nothing() {
-    on_a_disk("64M", |registry, immutag| {
-        let blob = Blob::new(crate::support::content::noise("large", 8 << 20));
-        registry.put_blob("app", &blob.digest, blob.bytes.clone());
-        let gate = Gate::closed();
-        registry.fault("GET blobs/", Fault::HoldBody(1 << 20, gate.clone()));
-        std::thread::scope(|scope| {
-            let path = format!("app/blobs/{}?ns={REGISTRY}", blob.digest);
-            let url = immutag.mirror(&path);
-            let whole = scope.spawn(move || Call::new("GET", &url).send());
-            gate.wait_for(1);
-            let mut filler = std::fs::File::create(immutag.data_dir().join("filler")).unwrap();
-            while filler.write_all(&[0; 64 << 10]).is_ok() {}
-            gate.open();
-            let answer = whole.join().unwrap();
-            assert!(answer.whole && answer.body == blob.bytes, "{}", answer.body.len());
-        });
-        immutag.wait_for_metric("immutag_fills_total", "failed", 1.0);
-        eventually("nothing of the blob", || {
-            super::files(&immutag.data_dir().join("cache/staged")).is_empty()
-                && super::files(&immutag.data_dir().join("cache/blobs")).is_empty()
-        });
+    let disk = Disk::new("64M");
+    let registry = ScriptedRegistry::start();
+    let setup = Setup::new().upstream(REGISTRY, &registry.url()).rules(RULES);
+    let setup = setup.data_dir(disk.0.path()).tables("[cache]\nmin-free = \"0\"\n");
+    let stage = Stage { registry, immutag: setup.start() };
+    let blob = stage.blob("large", 8 << 20);
+    let gate = Gate::closed();
+    stage.registry.fault("GET blobs/", Fault::HoldBody(1 << 20, gate.clone()));
+    std::thread::scope(|scope| {
+        let whole = scope.spawn(|| stage.pull(&blob.digest));
+        gate.wait_for(1);
+        let mut filler = std::fs::File::create(disk.0.path().join("filler")).unwrap();
+        while filler.write_all(&[0; 64 << 10]).is_ok() {}
+        gate.open();
+        let answer = whole.join().unwrap();
+        assert!(answer.whole && answer.body == blob.bytes, "{}", answer.body.len());
     });
+    stage.immutag.wait_for_metric("immutag_fills_total", "failed", 1.0);
+    eventually("nothing of the blob", || stage.cached().is_empty());
 }

@@ -114,7 +114,8 @@ fn wait(
     mut runtime: tokio::runtime::Builder,
     command: impl Future<Output = anyhow::Result<ExitCode>>,
 ) -> anyhow::Result<ExitCode> {
-    runtime.enable_all().build()?.block_on(command)
+    // Bodies that are sent by the piece keep threads busy: sockets are looked at between them.
+    runtime.event_interval(16).enable_all().build()?.block_on(command)
 }
 
 impl Global {

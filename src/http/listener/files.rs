@@ -26,6 +26,10 @@ static MARKS: LazyLock<&'static [u8]> = LazyLock::new(|| vec![0; REGION_SIZE].le
 
 const REGION_SIZE: usize = 4 << 20;
 
+/// How much one connection sends before others have their turn, in bytes. On a fast line its socket
+/// may never be full, and those that could go on again would stand still meanwhile.
+const TURN: usize = 256 << 10;
+
 /// The pieces of files that one connection is to send.
 #[derive(Clone, Default)]
 pub struct FileQueue(Arc<Mutex<Waiting>>);
@@ -100,11 +104,13 @@ fn mismatch() -> io::Error {
 pub(super) struct SendsFiles {
     stream: TcpStream,
     queue: FileQueue,
+    /// What it sent since others had their turn.
+    sent: usize,
 }
 
 impl SendsFiles {
     pub(super) const fn new(stream: TcpStream, queue: FileQueue) -> Self {
-        Self { stream, queue }
+        Self { stream, queue, sent: 0 }
     }
 
     /// Writes bytes. With `more`, a file follows them at once.
@@ -127,17 +133,24 @@ impl SendsFiles {
     }
 
     /// Sends of a file what its mark stands for.
-    fn send(&self, context: &mut Context<'_>, mark: &[u8]) -> Poll<io::Result<usize>> {
+    fn send(&mut self, context: &mut Context<'_>, mark: &[u8]) -> Poll<io::Result<usize>> {
+        if self.sent >= TURN {
+            self.sent = 0;
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         let mut waiting = self.queue.waiting();
         let Extent { file, mut at, .. } = waiting.piece_of(mark)?.extent.clone();
+        let length = mark.len().min(TURN - self.sent);
         let sent = ready!(when_writable(&self.stream, context, || {
-            Ok(sendfile(&self.stream, &file, Some(&mut at), mark.len())?)
+            Ok(sendfile(&self.stream, &file, Some(&mut at), length)?)
         }))?;
         if sent == 0 {
             // The file is shorter than it was: nothing may stand in for what is missing.
             return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
         }
         waiting.sent(sent);
+        self.sent += sent;
         Poll::Ready(Ok(sent))
     }
 }

@@ -159,6 +159,17 @@ async fn a_file_that_was_cut_short_breaks_the_connection_and_nothing_stands_in()
     assert_eq!(all(client).await, b"0123");
 }
 
+#[tokio::test]
+async fn a_connection_that_sends_without_end_lets_others_have_their_turn() {
+    let (mut stream, queue, _client) = sends().await;
+    let mark = queue.push(extent(&file(b"0123456789"), 0, 10));
+    stream.sent = TURN;
+    let mut context = Context::from_waker(std::task::Waker::noop());
+    let slices = [IoSlice::new(&mark)];
+    assert!(Pin::new(&mut stream).poll_write_vectored(&mut context, &slices).is_pending());
+    assert_eq!(write(&mut stream, &[&mark]).await.unwrap(), 10, "it goes on");
+}
+
 /// What hyper writes for requests that come in one segment, whose paths are `/first/length`
 /// or `/first/length/unknown` of the content; others get a few bytes from memory.
 async fn served(content: &[u8], paths: &[String]) -> Vec<u8> {

@@ -120,7 +120,7 @@ impl Pull {
         let Some(mark) = self.memory.kept.get(&key) else { return };
         if !self.memory.held.contains_key(&key) {
             self.keep_named(origin, manifest, mark.with_layers);
-                self.hold_later(&upstream.name, repository, digest);
+            self.hold_later(&upstream.name, repository, digest);
         }
     }
 
@@ -195,7 +195,8 @@ impl Pull {
         if !self.is_wanted(&origin.upstream.name, &origin.repository, digest) {
             return;
         }
-        let (pull, origin, settling) = (Arc::clone(self), origin.clone(), fill.running().settling());
+        let (pull, origin, settling) =
+            (Arc::clone(self), origin.clone(), fill.running().settling());
         tokio::spawn(async move {
             if settling.await {
                 pull.hold_later(&origin.upstream.name, &origin.repository, digest);

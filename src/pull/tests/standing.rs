@@ -82,8 +82,8 @@ async fn nothing_stands_after_a_change_of_ledger_settings_canary_or_what_is_kept
     changed("no canary", &|| drop(canary.take())).await;
     let manifest =
         StoredManifest { content: content.clone(), bytes: fixtures::image_json().into() };
-    let state = stage.pull.edges.ledger.state(&key()).await.unwrap().unwrap();
-    let (origin, pin) = (stage.request().origin(), state.pin.as_ref().unwrap());
+    let before = stage.pull.edges.ledger.state(&key()).await.unwrap().unwrap();
+    let (origin, pin) = (stage.request().origin(), before.pin.as_ref().unwrap());
     let keep = |of: &Origin| stage.pull.keep_pinned(of, &key(), pin, &manifest);
     changed("another pin's content", &|| {
         keep(&Origin { repository: "library/other".parse().unwrap(), ..origin.clone() });

@@ -101,7 +101,8 @@ fn seconds() -> usize {
 
 fn by_head(peer: &Peer, connections: usize, paths: &[String]) -> Load {
     let time = Duration::from_secs(seconds() as u64);
-    let mut took = heads(&peer.place(), paths, connections, time).expect("answers");
+    let fields = format!("Accept: {}\r\n", accept());
+    let mut took = heads(&peer.place(), (paths, &fields), connections, time).expect("answers");
     took.sort_unstable();
     let requests = f64::from(u32::try_from(took.len()).expect("fewer than 2^32"));
     let p99_ms = took[took.len() * 99 / 100].as_secs_f64() * 1000.0;

@@ -3,7 +3,7 @@
 use super::full::{fill, on};
 use crate::support::apart::apart;
 use crate::support::fault::Fault;
-use crate::support::server::Framing;
+use crate::support::gate::Gate;
 use crate::support::wait::eventually;
 
 #[test]
@@ -25,16 +25,21 @@ fn a_write_that_fails_in_the_middle_costs_the_client_nothing_and_leaves_nothing(
         &[],
         || {
             let mut stage = on("cache", "size=16m");
-            let filler = fill(&stage.immutag.data_dir().join("cache"), 512 << 10);
-            // Nobody knows how long it is, so it is begun.
-            for framing in [Framing::Chunked, Framing::Close] {
-                stage.registry.fault("GET blobs/", Fault::Frame(framing.clone()));
-                let blob = stage.blob(&format!("{framing:?}"), 4 << 20);
-                stage.assert_pulls(&blob);
-                eventually("nothing staged", || stage.staged().is_empty());
-                assert_eq!(stage.cached(), Vec::<String>::new());
-                stage.registry.clear_faults();
-            }
+            let blob = stage.blob("half", 8 << 20);
+            let gate = Gate::closed();
+            stage.registry.fault("GET blobs/", Fault::HoldBody(1 << 20, gate.clone()));
+            let filler = std::thread::scope(|scope| {
+                let client = scope.spawn(|| stage.assert_pulls(&blob));
+                gate.wait_for(1);
+                // There was room when it began, and is none now.
+                let filler = fill(&stage.immutag.data_dir().join("cache"), 512 << 10);
+                gate.open();
+                client.join().expect("the blob comes whole");
+                filler
+            });
+            eventually("nothing staged", || stage.staged().is_empty());
+            assert_eq!(stage.cached(), Vec::<String>::new());
+            stage.registry.clear_faults();
             std::fs::remove_file(filler).expect("our own file");
             let blob = stage.blob("later", 4 << 20);
             stage.assert_pulls(&blob);

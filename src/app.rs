@@ -203,7 +203,7 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
         seen.upstream_requests.with_label_values(&[label, &status]).inc();
         seen.upstream_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
     };
-    let received = metrics.filling.received_bytes.clone();
+    let received = metrics.fills.received_bytes.clone();
     let meter = move |name: &Name| received.with_label_values(&[label(name, &configured)]);
     let upstreams = Upstreams::new(&config.upstreams)?;
     Ok(Settings {

@@ -34,10 +34,8 @@ pub struct Metrics {
     pub connections: IntGaugeVec,
     /// Events written, by kind.
     pub events: IntCounterVec,
-    /// Fills of blobs from an upstream, by outcome: `abandoned`, `complete`, `failed`.
-    pub fills: IntCounterVec,
-    /// What fills are doing.
-    pub filling: FillMetrics,
+    /// Fills of blobs from an upstream.
+    pub fills: FillMetrics,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
     /// What else listeners tell.
@@ -64,8 +62,10 @@ pub struct Metrics {
     pub verdicts: IntCounterVec,
 }
 
-/// What fills are doing.
+/// Fills of blobs from an upstream.
 pub struct FillMetrics {
+    /// Those that ended, by outcome: `abandoned`, `complete`, `failed`.
+    pub ended: IntCounterVec,
     /// Bytes of bodies that came from upstreams, by upstream.
     pub received_bytes: IntCounterVec,
     /// Requests for the rest of a body that broke off.
@@ -79,6 +79,7 @@ pub struct FillMetrics {
 impl FillMetrics {
     fn new(make: &Maker<'_>) -> Self {
         Self {
+            ended: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
             received_bytes: make.counters(
                 "upstream_received_bytes_total",
                 "Bytes of bodies that came from upstreams",
@@ -262,8 +263,7 @@ impl Metrics {
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
             connections: make.gauges("connections", "Client connections open", &["listener"]),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
-            fills: make.counters("fills_total", "Blobs fetched from upstreams", &["outcome"]),
-            filling: FillMetrics::new(&make),
+            fills: FillMetrics::new(&make),
             ledger: LedgerMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
@@ -355,7 +355,8 @@ mod tests {
                 one.with_label_values(&["x"]).inc();
             }
             self.completions.with_label_values(&["x"]).inc();
-            self.fills.with_label_values(&["x"]).inc();
+            self.fills.ended.with_label_values(&["x"]).inc();
+            self.fills.received_bytes.with_label_values(&["x"]).inc();
             self.refusals.with_label_values(&["x"]).inc();
             self.retention.retained.with_label_values(&["x", "y"]).inc();
             self.listeners.certificate_expiry.with_label_values(&["x", "y"]).inc();

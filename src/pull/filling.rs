@@ -156,7 +156,7 @@ impl Filling {
 
     async fn place(&self) -> Result<Place, Refusal> {
         let patience = self.origin.upstream.config.header_timeout;
-        let metrics = &self.pull.edges.metrics.filling;
+        let metrics = &self.pull.edges.metrics.fills;
         let place = self.pull.memory.fills.places.take(patience, metrics).await;
         place.map_err(|_| Refusal {
             retry_after: Some(RETRY_AFTER),
@@ -227,7 +227,7 @@ impl Filling {
             Some(Ok(())) => "complete",
             Some(Err(_)) => "failed",
         };
-        pull.edges.metrics.fills.with_label_values(&[outcome]).inc();
+        pull.edges.metrics.fills.ended.with_label_values(&[outcome]).inc();
         let duration_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
         match result {
             None => tracing::info!(upstream = %upstream.name, %repository, %digest, duration_ms,

@@ -103,7 +103,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_gets_the_next_place_and_too_many_are_turned_away_at_once() {
-        let (places, metrics) = (Places::new(1), Metrics::new().filling);
+        let (places, metrics) = (Places::new(1), Metrics::new().fills);
         let first = places.take(PATIENCE, &metrics).await.ok();
         let mut second = pin!(places.take(PATIENCE, &metrics));
         assert!(poll(second.as_mut()).is_pending());
@@ -122,7 +122,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_waits_too_long_is_told_so() {
-        let (places, metrics) = (Places::new(1), Metrics::new().filling);
+        let (places, metrics) = (Places::new(1), Metrics::new().fills);
         let _first = places.take(PATIENCE, &metrics).await;
         assert!(places.take(Duration::ZERO, &metrics).await.is_err());
         assert_eq!(metrics.waiting.get(), 0);

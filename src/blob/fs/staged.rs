@@ -47,7 +47,7 @@ impl Staged {
 
     #[cfg(test)]
     fn break_at(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let room = self.breaks_at.map(|at| usize::try_from(at - self.written).unwrap());
+        let room = self.breaks_at.map(|at| usize::try_from(at - self.written).expect("it fits"));
         match room.filter(|room| *room < bytes.len()) {
             Some(room) => {
                 self.file.write_all(&bytes[..room])?;

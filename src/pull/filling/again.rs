@@ -24,7 +24,7 @@ impl Rest for Again {
         }
         let range_from = (at > 0).then_some(at);
         let answer = upstream.ask(Ask { range_from, ..origin.blob(*digest, Method::Get) }).await;
-        pull.edges.metrics.filling.resumes.inc();
+        pull.edges.metrics.fills.resumes.inc();
         let answer = answer?;
         let begins = begins(&answer, at, self.size_bytes)?;
         Ok(Part { body: answer.body.boxed(), begins })

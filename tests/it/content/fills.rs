@@ -210,7 +210,7 @@ fn a_disk_that_is_full_in_the_middle_of_a_blob_costs_its_client_nothing() {
         let whole = scope.spawn(|| stage.pull(&blob.digest));
         gate.wait_for(1);
         let mut filler = std::fs::File::create(disk.0.path().join("filler")).unwrap();
-        while filler.write_all(&vec![0; 64 << 10]).is_ok() {}
+        while filler.write_all(&[0; 8 << 10]).is_ok() {}
         gate.open();
         let answer = whole.join().unwrap();
         assert!(answer.whole && answer.body == blob.bytes, "{}", answer.body.len());

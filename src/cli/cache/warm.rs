@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn sizes_are_rounded_to_what_people_read() {
         let texts = [17, 20_000, 15 << 20, 3 << 30].map(size);
-        assert_eq!(texts, ["17", "19KiB", "15MiB", "3GiB"]);
+        assert_eq!(texts, ["17B", "19KiB", "15MiB", "3GiB"]);
     }
 
     #[test]

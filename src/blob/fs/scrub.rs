@@ -53,10 +53,11 @@ pub(super) struct Scrub {
     piece: Vec<u8>,
 }
 
+/// The file is opened anew for each piece: it may go between two of them.
 struct Current {
     digest: Digest,
-    file: File,
     inode: u64,
+    size_bytes: u64,
     at: u64,
     hasher: Hasher,
     /// It is out of turn: the cursor stays.
@@ -118,7 +119,7 @@ impl Scrub {
             self.current = self.choose(shared, now_ms)?;
         }
         let Some(current) = &self.current else { return Ok(u64::MAX) };
-        let left = current.file.metadata()?.len().saturating_sub(current.at);
+        let left = current.size_bytes.saturating_sub(current.at);
         Ok(if left == 0 { FILE_COST } else { left.min(PIECE as u64) })
     }
 
@@ -138,19 +139,26 @@ impl Scrub {
             }
             return Ok(None);
         };
-        let Some((file, metadata)) = shared.places.open(&digest)? else {
+        let Some((_, metadata)) = shared.places.open(&digest)? else {
             shared.note_missing(&digest)?;
             return Ok(None);
         };
+        let (inode, size_bytes) = (metadata.ino(), metadata.len());
         let hasher = Hasher::for_claim(Some(&digest));
-        Ok(Some(Current { digest, file, inode: metadata.ino(), at: 0, hasher, is_suspect }))
+        Ok(Some(Current { digest, inode, size_bytes, at: 0, hasher, is_suspect }))
     }
 
     /// Reads a piece of the current file, and judges at its end; how many bytes it was.
     fn read_piece(&mut self, shared: &Shared) -> io::Result<Option<u64>> {
         let Some(mut current) = self.current.take() else { return Ok(None) };
+        let opened = shared.places.open(&current.digest)?;
+        let Some((file, _)) = opened.filter(|(_, now)| now.ino() == current.inode) else {
+            // It was evicted or replaced meanwhile.
+            self.pass(&current);
+            return Ok(Some(FILE_COST));
+        };
         self.piece.resize(PIECE, 0);
-        let read = match read_gently(&current.file, &mut self.piece, current.at) {
+        let read = match read_gently(&file, &mut self.piece, current.at) {
             Err(error) if is_bad_disk(&error) => {
                 self.pass(&current);
                 shared.drop_damaged(&current.digest, current.inode, "the disk cannot read it")?;

@@ -188,7 +188,10 @@ fn names_that_are_none_are_refused_and_leave_no_trace() {
         assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 4"), "{bytes:?}: {answer}");
     }
     assert_eq!(stage.registry.connections(), 0);
-    assert_eq!(files(&stage.immutag.data_dir().join("cache")), Vec::<String>::new());
+    let cache = stage.immutag.data_dir().join("cache");
+    for of_content in ["blobs", "links", "staged"] {
+        assert_eq!(files(&cache.join(of_content)), Vec::<String>::new());
+    }
     let told = stage.immutag.log();
     let harmless = |character: char| character == '\n' || !character.is_control();
     assert!(told.chars().all(harmless), "{told:?}");

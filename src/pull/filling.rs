@@ -16,8 +16,8 @@ use super::places::{Place, Places};
 use super::refusal::{Reason, Refusal};
 use super::resume::{Arriving, resuming};
 use super::{Holder, Pull};
-use crate::blob::StoredBlob;
 use crate::blob::fill::{Fill, FillError, Filler, RunningFill};
+use crate::blob::{BlobError, StoredBlob};
 use crate::oci::{Digest, Registry};
 use crate::upstream::{Method, UpstreamError};
 
@@ -133,14 +133,26 @@ impl Filling {
         }
         let passing = self.fetch().await?;
         let size_bytes = passing.size_bytes;
-        let staged = self.pull.edges.store.stage(&self.digest, size_bytes);
-        match staged.and_then(|staged| Ok(Fill::begin(staged, size_bytes)?)) {
+        match self.stage(size_bytes).await {
             Ok((fill, filler)) => Ok(Opened::Fill(self.begin(fill, filler, passing.body, place))),
             Err(error) => {
-                tracing::warn!(digest = %self.digest, %error, "a blob passes through uncached");
+                // That the store is full it tells by itself, once.
+                tracing::debug!(digest = %self.digest, %error, "a blob passes through uncached");
                 Ok(Opened::Passing(Arc::new(Mutex::new(Some(passing)))))
             }
         }
+    }
+
+    /// Room in the store; what was used least recently may have to make it.
+    async fn stage(&self, size_bytes: Option<u64>) -> Result<(Fill, Filler), BlobError> {
+        let (store, digest) = (Arc::clone(&self.pull.edges.store), self.digest);
+        let stage = move || Ok(Fill::begin(store.stage(&digest, size_bytes)?, size_bytes)?);
+        let staged = tokio::task::spawn_blocking(stage).await;
+        let staged = staged.unwrap_or(Err(BlobError::Full("the process is stopping")));
+        if let Err(BlobError::Io(error)) = &staged {
+            tracing::warn!(%digest, %error, "the store takes nothing");
+        }
+        staged
     }
 
     /// What needs no upstream. Only a link lets this repository have of it.

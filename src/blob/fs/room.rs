@@ -19,6 +19,9 @@ const FIRST_STEP: u64 = 1 << 20;
 /// What part of the quota a sweep frees beyond what is needed, so that not every fill sweeps.
 const MARGIN: u64 = 20;
 
+/// What part of the quota must be to be had, or the cache counts as full.
+const LEAST: u64 = 100;
+
 /// What content on its way takes.
 #[derive(Default)]
 pub(super) struct Room {
@@ -148,10 +151,10 @@ impl Shared {
         self.note_full()
     }
 
-    /// Tells, once, that nothing at all fits any more, and that something does again.
+    /// Tells, once, that hardly anything fits any more, and that something does again.
     fn note_full(&self) -> io::Result<()> {
         let bounds = self.bounds()?;
-        let lack = self.lack(bounds, &lock(&self.room.booked), 1);
+        let lack = self.lack(bounds, &lock(&self.room.booked), (bounds.max_bytes / LEAST).max(1));
         let is_full = lack.is_some_and(|lack| !self.can_free(lack.wanted));
         self.metrics.full.set(i64::from(is_full));
         if self.room.is_full.swap(is_full, Ordering::Relaxed) == is_full {
@@ -173,7 +176,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Whether nothing at all fits.
+    /// Whether hardly anything fits.
     pub(super) fn is_full(&self) -> bool {
         self.room.is_full.load(Ordering::Relaxed)
     }

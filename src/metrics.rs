@@ -229,6 +229,14 @@ impl ListenerMetrics {
     }
 }
 
+/// A registry with the process's own metrics.
+fn registry_of_process() -> Registry {
+    let registry = Registry::new();
+    let process = prometheus::process_collector::ProcessCollector::for_self();
+    registry.register(Box::new(process)).expect(UNIQUE);
+    registry
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::new()
@@ -238,10 +246,8 @@ impl Default for Metrics {
 impl Metrics {
     /// All metrics at zero, in a registry of their own.
     pub fn new() -> Self {
-        let registry = Registry::new();
+        let registry = registry_of_process();
         let make = Maker(&registry);
-        let process = prometheus::process_collector::ProcessCollector::for_self();
-        registry.register(Box::new(process)).expect(UNIQUE);
         Self {
             cache: CacheMetrics::new(&make),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),

@@ -182,6 +182,8 @@ fn a_pinned_and_fresh_tag_asks_no_upstream_and_survives_a_restart() {
     let mut immutag =
         Setup::new().upstream(REGISTRY, &stage.registry.url()).every_tag("hold", "1h").start();
     immutag.manifest(REGISTRY, "app", "1.0.0");
+    // A pin's config is fetched and held after the reply.
+    immutag.wait_for_metric("immutag_retained_total", "need=\"config\",outcome=\"kept\"", 1.0);
     stage.registry.forget_requests();
     for _ in 0..5 {
         assert_eq!(immutag.manifest(REGISTRY, "app", "1.0.0").digest(), stage.a.digest());

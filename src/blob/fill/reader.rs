@@ -103,8 +103,8 @@ impl Piece {
         match self {
             Self::Bytes(bytes) => bytes.to_vec(),
             Self::Extent(extent) => {
-                let mut bytes = vec![0; usize::try_from(extent.len()).unwrap()];
-                extent.file.read_exact_at(&mut bytes, extent.at).unwrap();
+                let mut bytes = vec![0; usize::try_from(extent.len()).expect("it is small")];
+                extent.file.read_exact_at(&mut bytes, extent.at).expect("the bytes are there");
                 bytes
             }
         }

@@ -83,35 +83,23 @@ impl Filler {
         E: Send + 'static,
     {
         let mut body = body.fuse();
-        let (mut batch, mut is_over) = (Batch::default(), false);
-        let (mut came, most) = (0, self.running.0.size_bytes.unwrap_or(u64::MAX));
-        let mut room = BATCH_BYTES;
+        let mut intake = Intake::new(self.running.0.size_bytes);
         let mut writing: Option<JoinHandle<Written>> = None;
         loop {
-            if let Some(staged) = self.staged.take_if(|_| !batch.is_empty()) {
-                room = (ALL_BATCHES_BYTES / staged.crowd()).clamp(LEAST_BATCH_BYTES, BATCH_BYTES);
-                writing = Some(self.write_batch(staged, std::mem::take(&mut batch)));
+            if let Some(staged) = self.staged.take_if(|_| !intake.batch.is_empty()) {
+                intake.share_with(staged.crowd());
+                writing = Some(self.write_batch(staged, std::mem::take(&mut intake.batch)));
             }
-            if is_over && writing.is_none() {
+            if intake.is_over && writing.is_none() {
                 break;
             }
             tokio::select! {
-                chunk = body.next(), if !is_over && batch.size_bytes < room => match chunk {
-                    Some(chunk) => {
-                        let chunk = chunk.map_err(FillError::Body)?;
-                        came += chunk.len() as u64;
-                        if came > most {
-                            return Err(FillError::Misses);
-                        }
-                        batch.push(chunk);
-                    }
-                    None => is_over = true,
-                },
+                chunk = body.next(), if intake.has_room() => intake.take(chunk)?,
                 Some(done) = OptionFuture::from(writing.as_mut()) => {
                     writing = None;
                     let Written { staged, left, result } = done.map_err(|_| stopping())?;
                     if let Err(error) = result {
-                        let came = left.chunks.into_iter().chain(batch.chunks);
+                        let came = left.chunks.into_iter().chain(intake.batch.chunks);
                         self.hand_over(&staged, came, body);
                         return Err(FillError::Store(error));
                     }
@@ -170,6 +158,46 @@ impl Filler {
         };
         *self.running.0.rest.lock().unwrap_or_else(PoisonError::into_inner) = Some(rest);
         self.progress.send_modify(|progress| progress.state = State::Unstored);
+    }
+}
+
+/// What comes from the network.
+struct Intake {
+    batch: Batch,
+    /// So much may wait in `batch`, in bytes.
+    room: usize,
+    came: u64,
+    most: u64,
+    is_over: bool,
+}
+
+impl Intake {
+    fn new(size_bytes: Option<u64>) -> Self {
+        let most = size_bytes.unwrap_or(u64::MAX);
+        Self { batch: Batch::default(), room: BATCH_BYTES, came: 0, most, is_over: false }
+    }
+
+    fn has_room(&self) -> bool {
+        !self.is_over && self.batch.size_bytes < self.room
+    }
+
+    /// So many fills share the memory.
+    fn share_with(&mut self, fills: usize) {
+        self.room = (ALL_BATCHES_BYTES / fills.max(1)).clamp(LEAST_BATCH_BYTES, BATCH_BYTES);
+    }
+
+    fn take<E>(&mut self, chunk: Option<Result<Bytes, E>>) -> Result<(), FillError<E>> {
+        let Some(chunk) = chunk else {
+            self.is_over = true;
+            return Ok(());
+        };
+        let chunk = chunk.map_err(FillError::Body)?;
+        self.came += chunk.len() as u64;
+        if self.came > self.most {
+            return Err(FillError::Misses);
+        }
+        self.batch.push(chunk);
+        Ok(())
     }
 }
 

@@ -133,8 +133,9 @@ impl Listener {
                     // our failure.
                     tracing::debug!(client = %peer.ip(), %error, "a connection ended early");
                 }
-                open.dec();
+                // Free first: who reads that a connection has ended may come in.
                 drop((place, permit));
+                open.dec();
             });
         }
         drop(self.socket);

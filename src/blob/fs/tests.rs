@@ -175,6 +175,20 @@ fn after_a_crash_between_two_steps_there_is_one_file_or_none() {
 }
 
 #[test]
+fn what_somebody_put_beside_content_keeps_nothing_from_being_counted() {
+    let stage = Stage::new(1 << 20);
+    let store = stage.open();
+    for number in 0..3 {
+        stage.put(&store, &content(number, 1000));
+    }
+    drop(store);
+    fs::write(stage.folder.path().join("cache/blobs/sha256/core"), "x").unwrap();
+    let store = stage.open();
+    store.scan().unwrap();
+    assert_eq!(store.stats().unwrap().blobs, 3);
+}
+
+#[test]
 fn nothing_is_stored_once_the_store_is_closed() {
     let stage = Stage::new(1 << 20);
     let store = stage.open();

@@ -55,13 +55,12 @@ impl Places {
         metrics: &FillMetrics,
     ) -> Result<Place, Crowded> {
         let mut both = pin!(async { (leave.await, Arc::clone(&self.all).acquire_owned().await) });
-        let (leave, permit) = match both.as_mut().now_or_never() {
-            Some(both) => both,
-            None => {
-                let _queued = self.queue.try_acquire().map_err(|_| Crowded)?;
-                let _waiting = Counted::new(&metrics.waiting);
-                timeout(patience, both).await.map_err(|_| Crowded)?
-            }
+        let (leave, permit) = if let Some(both) = both.as_mut().now_or_never() {
+            both
+        } else {
+            let _queued = self.queue.try_acquire().map_err(|_| Crowded)?;
+            let _waiting = Counted::new(&metrics.waiting);
+            timeout(patience, both).await.map_err(|_| Crowded)?
         };
         let permit = permit.map_err(|_| Crowded)?;
         Ok(Place { _leave: leave, _permit: permit, _counted: Counted::new(&metrics.running) })

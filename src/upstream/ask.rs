@@ -121,10 +121,8 @@ impl Upstream {
         let deadline = deadline.min(Instant::now() + self.config.header_timeout);
         let is_blob = matches!((&ask.resource, ask.method), (Resource::Blob(_), Method::Get));
         let take = async {
-            let of_blobs = match is_blob {
-                true => Some(self.blob_places.clone().acquire_owned().await?),
-                false => None,
-            };
+            let of_blobs =
+                if is_blob { Some(self.blob_places.clone().acquire_owned().await?) } else { None };
             Ok((self.places.clone().acquire_owned().await?, of_blobs))
         };
         match timeout_at(deadline, take).await {

@@ -156,9 +156,11 @@ fn a_layer_that_somebody_pulls_while_its_upstream_is_asked_for_it_stays() {
 /// An image, and an attestation of it that no platform runs, in one index.
 fn attested(registry: &ScriptedRegistry) -> (Manifest, Image) {
     let images = ["amd64", "unknown"].map(|for_| Image::for_architecture("attested", for_));
-    images.iter().for_each(|image| registry.put_image("app", image));
+    for image in &images {
+        registry.put_image("app", image);
+    }
     let Index { manifest, images } = Index::of(images.into());
-    let text = std::str::from_utf8(&manifest.blob.bytes).unwrap();
+    let text = std::str::from_utf8(&manifest.blob.bytes).expect("it is JSON");
     let text = text.replace(r#""unknown","os":"linux""#, r#""unknown","os":"unknown""#);
     let index = Manifest::new(&manifest.media_type, text);
     registry.put_manifest("app", &index);

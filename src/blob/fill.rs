@@ -116,11 +116,16 @@ impl Fill {
 }
 
 impl RunningFill {
-    /// Reads it, too; `None` if it failed or was stopped: nobody should join it any more.
+    /// Reads it, too; `None` if it failed, was stopped, or its writer died: nobody should join it
+    /// any more.
     pub fn join(&self) -> Option<Fill> {
         let Shared { size_bytes, audience, progress, .. } = &*self.0;
         let seat = Arc::new(audience.sit()?);
-        let is_sound = matches!(progress.borrow().state, State::Running | State::Verified);
+        let is_sound = match progress.borrow().state {
+            State::Running => progress.has_changed().is_ok(),
+            State::Verified => true,
+            State::Broken | State::Unstored => false,
+        };
         let running = self.clone();
         is_sound.then_some(Fill { running, _seat: seat, size_bytes: *size_bytes })
     }

@@ -107,7 +107,11 @@ impl Links {
         // The names are hashes: each directory has its share, within little.
         let share = usize::try_from(max_links.div_ceil(PREFIXES)).unwrap_or(usize::MAX);
         for directory in fs::read_dir(&self.root)? {
-            let all = fs::read_dir(directory?.path())?;
+            let directory = directory?;
+            if !directory.file_type()?.is_dir() {
+                continue;
+            }
+            let all = fs::read_dir(directory.path())?;
             let paths: Vec<_> = all.map(|link| Ok(link?.path())).collect::<io::Result<_>>()?;
             if paths.len() <= share {
                 continue;
@@ -223,6 +227,7 @@ mod tests {
             file.set_modified(SystemTime::now() - age).unwrap();
         }
         links.hold(&registry, &repository, &digest(0)).unwrap();
+        fs::write(links.root.join("core"), "somebody else's").unwrap();
         // By a process that remembers nothing: a use is written down.
         let links = Links::open(folder.path()).unwrap();
         let finds =

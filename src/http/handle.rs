@@ -20,7 +20,7 @@ use super::route::{Resource, Route, RouteError, route};
 use super::tombstone::Tombstone;
 use crate::config::{Credentials, ListenerConfig, ListenerKind};
 use crate::oci::{Accept, Digest, ManifestReference, Registry as Name, Repository};
-use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal};
+use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason, Refusal, Span};
 use crate::upstream::{ClientCredential, Upstream};
 use again::{Answers, Counted};
 
@@ -216,6 +216,9 @@ impl Registry {
                 asker: located.asker,
             })
             .await?;
+        if reply.span == Span::Whole(None) && !is_head && request.version() < Version::HTTP_11 {
+            return Err(endless());
+        }
         Ok(answer::blob(reply, is_head, self.pull.edges().metrics.sent_bytes.clone()))
     }
 
@@ -345,6 +348,14 @@ fn echo(ns: Option<&Name>, response: &mut Response<Body>) {
 
 fn read_only() -> Refusal {
     Refusal::new(Reason::ReadOnly, "this listener is read-only; push to the registry itself")
+}
+
+/// For HTTP/1.0 what has no length ends with the connection: a blob that broke off would look whole.
+/// What is fetched now has a length once it is stored.
+fn endless() -> Refusal {
+    let words =
+        "the upstream does not say how long this blob is, and by HTTP/1.0 nobody sees a cut";
+    Refusal { help: "ask by HTTP/1.1".into(), ..Refusal::new(Reason::Overloaded, words) }
 }
 
 fn parse_digest(text: &str) -> Result<Digest, Refusal> {

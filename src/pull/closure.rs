@@ -40,6 +40,8 @@ pub(super) enum Scope {
     All,
     /// What a client may ask for when it pulls, as far as it is here.
     Here,
+    /// All of it, attestations too, as far as it is here.
+    Kept,
     /// What a client may ask for when it pulls; manifests that are not here are fetched.
     Pulled,
 }
@@ -162,7 +164,7 @@ impl Pull {
         digest: Digest,
         scope: Scope,
     ) -> Result<StoredManifest, Gap> {
-        if scope == Scope::Here {
+        if matches!(scope, Scope::Here | Scope::Kept) {
             let missing = || Refusal::new(Reason::ManifestUnknown, "it is not held here");
             let stored = self.stored(origin, digest).await;
             return stored.ok_or_else(|| Gap { digest, why: missing() });
@@ -264,7 +266,7 @@ fn is_about_head(refusal: &Refusal) -> bool {
 fn is_followed(child: &Descriptor, scope: Scope) -> bool {
     let is_for_nobody = child.platform.as_ref().is_some_and(Platform::is_unknown);
     let is_manifest = child.media_type.manifest_kind().is_some() || child.platform.is_some();
-    is_manifest && (scope == Scope::All || !is_for_nobody)
+    is_manifest && (matches!(scope, Scope::All | Scope::Kept) || !is_for_nobody)
 }
 
 fn too_large(digest: Digest) -> Gap {

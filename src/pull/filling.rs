@@ -167,9 +167,11 @@ impl Filling {
     }
 
     async fn place(&self) -> Result<Place, Refusal> {
-        let patience = self.origin.upstream.config.header_timeout;
+        let upstream = &self.origin.upstream;
+        let patience = upstream.config.header_timeout;
         let metrics = &self.pull.edges.metrics.fills;
-        let place = self.pull.memory.fills.places.take(patience, metrics).await;
+        let places = &self.pull.memory.fills.places;
+        let place = places.take(upstream.fill_leave(), patience, metrics).await;
         place.map_err(|_| Refusal {
             retry_after: Some(RETRY_AFTER),
             ..Refusal::new(Reason::Overloaded, "too many blobs are being fetched at once")

@@ -47,6 +47,8 @@ impl Gate {
 #[derive(Default)]
 pub(super) struct Idle {
     content: HashMap<Digest, Vec<(Registry, Repository)>>,
+    /// What was used since is not idle, in milliseconds since the Unix epoch.
+    before_ms: u64,
     /// The ledger's last event that was taken into account.
     sequence: u64,
     /// Not every pin could be read: what none seems to need may be needed.
@@ -106,6 +108,7 @@ impl Pull {
         }
         let store = Arc::clone(&self.edges.store);
         let before_ms = self.idle_since_ms(settings.retain_idle);
+        idle.before_ms = before_ms;
         let found = tokio::task::spawn_blocking(move || store.idle_held(before_ms, AT_MOST)).await;
         idle.content.extend(found.unwrap_or_default().into_iter().map(|it| (it, Vec::new())));
         idle
@@ -135,7 +138,7 @@ impl Pull {
                 if self.catch_up(&mut idle).await.is_err() || !idle.content.contains_key(&digest) {
                     break;
                 }
-                match self.try_let_go(digest, &needed_by, idle.sequence).await {
+                match self.try_let_go(digest, &needed_by, &idle).await {
                     Went::Gone(size_bytes) => {
                         all.blobs += 1;
                         all.bytes += size_bytes;
@@ -195,24 +198,29 @@ impl Pull {
         };
         let Some(manifest) = self.load_pinned(pin).await else { return Ok(()) };
         let origin = Origin { upstream, repository: key.repository.clone(), credential: None };
-        let Closure { blobs, named, .. } = self.closure(&origin, &manifest, Scope::Here).await;
+        let Closure { blobs, named, .. } = self.closure(&origin, &manifest, Scope::Kept).await;
         let blobs = blobs.iter().map(|blob| &blob.digest);
         named.iter().chain(blobs).for_each(|digest| idle.keep(digest));
         Ok(())
     }
 
-    /// Lets go, unless the ledger took an event since `sequence`.
+    /// Lets go, unless the ledger took an event since it was last looked at, or somebody used it:
+    /// a walk takes its time.
     async fn try_let_go(
         self: &Arc<Self>,
         digest: Digest,
         needed_by: &[(Registry, Repository)],
-        sequence: u64,
+        &Idle { sequence, before_ms, .. }: &Idle,
     ) -> Went {
         let (pull, needed_by) = (Arc::clone(self), needed_by.to_vec());
         let go = move || {
             let _nobody_holds = pull.memory.letting_go.letting_go();
             if pull.edges.ledger.status().sequence != sequence {
                 return Went::Raced;
+            }
+            let used_ms = pull.edges.store.used_ms(&digest).ok().flatten();
+            if used_ms.is_none_or(|used_ms| used_ms >= before_ms) {
+                return Went::Not;
             }
             pull.let_go(&digest, &needed_by).map_or(Went::Not, Went::Gone)
         };

@@ -1,10 +1,12 @@
 //! Places for fills: so many at once, more wait their turn, and too many are turned away.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use prometheus::IntGauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::metrics::FillMetrics;
@@ -21,6 +23,7 @@ pub(super) struct Places {
 
 /// A fill's place, until it is dropped.
 pub(super) struct Place {
+    _leave: OwnedSemaphorePermit,
     _permit: OwnedSemaphorePermit,
     _counted: Counted,
 }
@@ -43,23 +46,24 @@ impl Places {
         }
     }
 
-    /// Takes a place, or waits for one for at most `patience`.
+    /// Takes a place once its upstream gives `leave`, or waits for both for at most `patience`.
+    /// Whoever waits for leave has no place: an upstream that hangs takes none from others.
     pub(super) async fn take(
         &self,
+        leave: impl Future<Output = OwnedSemaphorePermit>,
         patience: Duration,
         metrics: &FillMetrics,
     ) -> Result<Place, Crowded> {
-        let permit = match Arc::clone(&self.all).try_acquire_owned() {
-            Ok(permit) => permit,
-            Err(TryAcquireError::Closed) => return Err(Crowded),
-            Err(TryAcquireError::NoPermits) => {
-                let _queued = self.queue.try_acquire().map_err(|_| Crowded)?;
-                let _waiting = Counted::new(&metrics.waiting);
-                let place = Arc::clone(&self.all).acquire_owned();
-                timeout(patience, place).await.map_err(|_| Crowded)?.map_err(|_| Crowded)?
-            }
+        let mut both = pin!(async { (leave.await, Arc::clone(&self.all).acquire_owned().await) });
+        let (leave, permit) = if let Some(both) = both.as_mut().now_or_never() {
+            both
+        } else {
+            let _queued = self.queue.try_acquire().map_err(|_| Crowded)?;
+            let _waiting = Counted::new(&metrics.waiting);
+            timeout(patience, both).await.map_err(|_| Crowded)?
         };
-        Ok(Place { _permit: permit, _counted: Counted::new(&metrics.running) })
+        let permit = permit.map_err(|_| Crowded)?;
+        Ok(Place { _leave: leave, _permit: permit, _counted: Counted::new(&metrics.running) })
     }
 
     /// Waits for a place among the fills that no client waits for: they never take more than half
@@ -88,14 +92,22 @@ impl Drop for Counted {
 
 #[cfg(test)]
 mod tests {
-    use std::future::Future;
-    use std::pin::pin;
     use std::task::{Context, Poll, Waker};
 
     use super::*;
     use crate::metrics::Metrics;
 
     const PATIENCE: Duration = Duration::from_mins(1);
+
+    /// Leave of an upstream that gives so much.
+    fn leave(upstream: &Arc<Semaphore>) -> impl Future<Output = OwnedSemaphorePermit> + use<> {
+        let leave = Arc::clone(upstream).acquire_owned();
+        async { leave.await.unwrap() }
+    }
+
+    fn upstream(fills: usize) -> Arc<Semaphore> {
+        Arc::new(Semaphore::new(fills))
+    }
 
     fn poll<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
         future.poll(&mut Context::from_waker(Waker::noop()))
@@ -104,15 +116,17 @@ mod tests {
     #[tokio::test]
     async fn who_waits_gets_the_next_place_and_too_many_are_turned_away_at_once() {
         let (places, metrics) = (Places::new(1), Metrics::new().fills);
-        let first = places.take(PATIENCE, &metrics).await.ok();
-        let mut second = pin!(places.take(PATIENCE, &metrics));
+        let calm = upstream(100);
+        let first = places.take(leave(&calm), PATIENCE, &metrics).await.ok();
+        let mut second = pin!(places.take(leave(&calm), PATIENCE, &metrics));
         assert!(poll(second.as_mut()).is_pending());
-        let mut others: Vec<_> =
-            (1..WAITING_PER_PLACE).map(|_| Box::pin(places.take(PATIENCE, &metrics))).collect();
+        let mut others: Vec<_> = (1..WAITING_PER_PLACE)
+            .map(|_| Box::pin(places.take(leave(&calm), PATIENCE, &metrics)))
+            .collect();
         for other in &mut others {
             assert!(poll(other.as_mut()).is_pending());
         }
-        assert!(places.take(PATIENCE, &metrics).await.is_err(), "the queue is full");
+        assert!(places.take(leave(&calm), PATIENCE, &metrics).await.is_err(), "the queue is full");
         assert_eq!((metrics.running.get(), metrics.waiting.get()), (1, 16));
         drop(first);
         assert!(matches!(poll(second.as_mut()), Poll::Ready(Ok(_))));
@@ -123,9 +137,21 @@ mod tests {
     #[tokio::test]
     async fn who_waits_too_long_is_told_so() {
         let (places, metrics) = (Places::new(1), Metrics::new().fills);
-        let _first = places.take(PATIENCE, &metrics).await;
-        assert!(places.take(Duration::ZERO, &metrics).await.is_err());
+        let calm = upstream(100);
+        let _first = places.take(leave(&calm), PATIENCE, &metrics).await;
+        assert!(places.take(leave(&calm), Duration::ZERO, &metrics).await.is_err());
         assert_eq!(metrics.waiting.get(), 0);
+    }
+
+    #[tokio::test]
+    async fn an_upstream_that_hangs_takes_no_place_from_others() {
+        let (places, metrics) = (Places::new(3), Metrics::new().fills);
+        let (hangs, calm) = (upstream(2), upstream(2));
+        let take = |upstream| places.take(leave(upstream), PATIENCE, &metrics);
+        let _taken = [take(&hangs).await.unwrap(), take(&hangs).await.unwrap()];
+        let mut waits: Vec<_> = (0..3).map(|_| Box::pin(take(&hangs))).collect();
+        assert!(waits.iter_mut().all(|waits| poll(waits.as_mut()).is_pending()));
+        assert!(matches!(poll(pin!(take(&calm))), Poll::Ready(Ok(_))));
     }
 
     #[tokio::test]

@@ -77,6 +77,13 @@ impl<R: Rest> Reading<R> {
                         continue;
                     }
                     self.at += chunk.len() as u64;
+                    if self.size_bytes.is_some_and(|size_bytes| self.at > size_bytes) {
+                        // A rest is not framed by what was announced with the first body. With
+                        // more behind it, its end would leave before the digest agreed.
+                        self.end();
+                        let why = "it sends more of a blob than it announced";
+                        return Some(Err(UpstreamError::Invalid(why)));
+                    }
                     return Some(Ok(chunk));
                 }
                 Some(Err(error)) => error,
@@ -88,10 +95,15 @@ impl<R: Rest> Reading<R> {
             // Its connection's place must be free before the next is taken.
             self.body = stream::empty().boxed();
             if let Err(error) = self.resume(broken).await {
-                self.size_bytes = None;
+                self.end();
                 return Some(Err(error));
             }
         }
+    }
+
+    /// After an error there is nothing more.
+    fn end(&mut self) {
+        (self.body, self.size_bytes) = (stream::empty().boxed(), None);
     }
 
     async fn resume(&mut self, mut error: UpstreamError) -> Result<(), UpstreamError> {

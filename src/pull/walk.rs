@@ -146,7 +146,7 @@ impl Pull {
             return;
         };
         let origin = Origin { upstream, repository: key.repository.clone(), credential: None };
-        let closure = Arc::new(self.closure(&origin, &manifest, Scope::Here).await);
+        let closure = Arc::new(self.closure(&origin, &manifest, Scope::Kept).await);
         let is_covered = matches!(self.decide(key), Way::Covered(_));
         let with_layers = self.keeps_layers(key);
         let wants = self.wants(&origin, &closure, with_layers).await;

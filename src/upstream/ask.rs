@@ -7,11 +7,11 @@ use std::time::{Duration, SystemTime};
 use hyper::Response;
 use hyper::body::Incoming;
 use hyper::header::{RETRY_AFTER, WWW_AUTHENTICATE};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use super::answer::{Answer, Ask, Resource, text};
-use super::body::Body;
+use super::answer::{Answer, Ask, Method, Resource, text};
+use super::body::{Body, Place};
 use super::challenge;
 use super::client::{Client, Followed, Observer, Outgoing};
 use super::credential::ClientCredential;
@@ -26,6 +26,9 @@ use crate::config::{Credentials, UpstreamConfig};
 use crate::oci::Registry;
 use crate::secret::Secret;
 
+/// Bodies of blobs leave one place in so many to everything else.
+const BLOBS_LEAVE: usize = 4;
+
 /// A registry that we may ask. Has connections, health and retries of its own.
 pub struct Upstream {
     /// The name that references carry.
@@ -35,6 +38,10 @@ pub struct Upstream {
     client: Client,
     tokens: Tokens,
     places: Arc<Semaphore>,
+    /// The places that bodies of blobs may take: they last, and what is small must find one.
+    blob_places: Arc<Semaphore>,
+    /// As many blobs at most may be on their way into the store.
+    fills: Arc<Semaphore>,
     budget: RetryBudget,
     flow: Arc<Flow>,
 }
@@ -49,12 +56,15 @@ impl Upstream {
         let config = setup.config.clone();
         let flow = Arc::new(Flow::new(config.max_bytes_per_second, meter(&name)));
         let places = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
+        let for_blobs = || Arc::new(Semaphore::new(places - places / BLOBS_LEAVE));
         Self {
             client: Client::new(name.clone(), setup, observer),
             name,
             config,
             tokens,
             places: Arc::new(Semaphore::new(places)),
+            blob_places: for_blobs(),
+            fills: for_blobs(),
             budget: RetryBudget::new(),
             flow,
         }
@@ -74,7 +84,7 @@ impl Upstream {
         let whole = is_small.then_some(attempts + self.config.body_idle_timeout);
         let until = ask.deadline.or(whole).map(|deadline| started + deadline);
         let deadline = until.map_or(started + attempts, |until| until.min(started + attempts));
-        let place = self.take_place(deadline).await?;
+        let place = self.take_place(&ask, deadline).await?;
         self.budget.earn();
         let mut retry = 0;
         let response = loop {
@@ -101,11 +111,25 @@ impl Upstream {
         self.budget.spend()
     }
 
-    async fn take_place(&self, deadline: Instant) -> Result<OwnedSemaphorePermit, UpstreamError> {
+    /// Waits for leave to store one blob more of this upstream, so that one which hangs does not
+    /// take the places of all others; kept until it is stored.
+    pub async fn fill_leave(&self) -> OwnedSemaphorePermit {
+        self.fills.clone().acquire_owned().await.expect("it is never closed")
+    }
+
+    async fn take_place(&self, ask: &Ask, deadline: Instant) -> Result<Place, UpstreamError> {
         let deadline = deadline.min(Instant::now() + self.config.header_timeout);
-        match timeout_at(deadline, self.places.clone().acquire_owned()).await {
+        let is_blob = matches!((&ask.resource, ask.method), (Resource::Blob(_), Method::Get));
+        let take = async {
+            let of_blobs =
+                if is_blob { Some(self.blob_places.clone().acquire_owned().await?) } else { None };
+            Ok((self.places.clone().acquire_owned().await?, of_blobs))
+        };
+        match timeout_at(deadline, take).await {
             Ok(Ok(place)) => Ok(place),
-            Ok(Err(_)) | Err(_) => Err(UpstreamError::unavailable(Unavailability::Overloaded)),
+            Ok::<Result<_, AcquireError>, _>(Err(_)) | Err(_) => {
+                Err(UpstreamError::unavailable(Unavailability::Overloaded))
+            }
         }
     }
 

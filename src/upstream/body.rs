@@ -15,6 +15,9 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use super::error::{Unavailability, UpstreamError};
 use super::rate::Flow;
 
+/// A connection's place, and one of those that blobs may take.
+pub(crate) type Place = (OwnedSemaphorePermit, Option<OwnedSemaphorePermit>);
+
 /// The bytes of an answer.
 ///
 /// Nothing is read from the upstream before somebody asks for it. A body that is cut short (the
@@ -32,7 +35,7 @@ pub struct Body {
     /// Nothing is read before, for the rate's sake.
     paused_until: Option<Instant>,
     /// The connection's place among `max-connections`, held until the body is dropped.
-    _place: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl Body {
@@ -51,7 +54,7 @@ impl Body {
     }
 
     /// Keeps a connection's place until the body is dropped.
-    pub(crate) fn holding(self, place: OwnedSemaphorePermit) -> Self {
+    pub(crate) fn holding(self, place: Place) -> Self {
         Self { _place: Some(place), ..self }
     }
 

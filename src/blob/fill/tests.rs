@@ -85,6 +85,15 @@ async fn read(mut reader: FillReader) -> (Vec<u8>, bool) {
 }
 
 #[tokio::test]
+async fn a_fill_whose_writer_died_is_joined_by_nobody() {
+    let scene = Scene::new(SIZE);
+    let (fill, filler) = Fill::begin(scene.staged(), Some(SIZE as u64)).unwrap();
+    assert!(fill.running().join().is_some());
+    drop(filler);
+    assert!(fill.running().join().is_none());
+}
+
+#[tokio::test]
 async fn a_store_that_fails_in_the_middle_costs_its_reader_nothing() {
     let scene = Scene::new(SIZE);
     let size = SIZE as u64;

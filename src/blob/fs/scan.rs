@@ -18,7 +18,8 @@ impl Shared {
         for root in [self.places.cache.join("blobs"), self.places.held.clone()] {
             for algorithm in [Algorithm::Sha256, Algorithm::Sha512] {
                 each(&root.join(algorithm.name()), |prefix| {
-                    if self.is_stopping.load(Ordering::Acquire) {
+                    // What somebody put there must not keep the rest from being counted.
+                    if self.is_stopping.load(Ordering::Acquire) || !prefix.file_type()?.is_dir() {
                         return Ok(());
                     }
                     each(&prefix.path(), |file| self.see(algorithm, &file))

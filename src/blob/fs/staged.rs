@@ -102,7 +102,9 @@ impl Staged {
         self.shared.has_stored.store(true, Ordering::Release);
         fs::rename(&self.path, &target)?;
         self.committed = true;
-        let is_held = self.replace_held(&target, &held)?;
+        let replaced = self.replace_held(&target, &held);
+        // Whatever became of that, it is here now, and held as it was.
+        let is_held = held.is_file();
         let used_ms = self.shared.clock.wall_ms();
         let size_bytes = self.written;
         let known = Known { size_bytes, used_ms, is_held, is_suspect: false };
@@ -110,6 +112,7 @@ impl Staged {
         self.reservation.settle(|| shared.usage.put(claimed, known));
         self.shared.forget(&self.claimed);
         drop(stripe);
+        replaced?;
         if syncs {
             super::sync_directories(parent, &self.shared.places.cache)?;
         }
@@ -120,18 +123,17 @@ impl Staged {
         self.shared.places.held(&self.claimed)
     }
 
-    /// What was held before is replaced, too: one file, not two. Whether it is held.
-    fn replace_held(&self, target: &Path, held: &Path) -> io::Result<bool> {
+    /// What was held before is replaced, too: one file, not two.
+    fn replace_held(&self, target: &Path, held: &Path) -> io::Result<()> {
         if !held.exists() {
-            return Ok(false);
+            return Ok(());
         }
         if self.shared.durable == Durability::Held {
             self.file.sync_all()?;
         }
         // The staged name is free again, and the next start clears it.
         fs::hard_link(target, &self.path)?;
-        fs::rename(&self.path, held)?;
-        Ok(true)
+        fs::rename(&self.path, held).inspect_err(|_| drop(fs::remove_file(&self.path)))
     }
 }
 

@@ -175,6 +175,32 @@ fn after_a_crash_between_two_steps_there_is_one_file_or_none() {
 }
 
 #[test]
+fn what_somebody_put_beside_content_keeps_nothing_from_being_counted() {
+    let stage = Stage::new(1 << 20);
+    let store = stage.open();
+    for number in 0..3 {
+        stage.put(&store, &content(number, 1000));
+    }
+    drop(store);
+    fs::write(stage.folder.path().join("cache/blobs/sha256/core"), "x").unwrap();
+    let store = stage.open();
+    store.scan().unwrap();
+    assert_eq!(store.stats().unwrap().blobs, 3);
+}
+
+#[test]
+fn content_that_comes_but_cannot_be_held_is_counted_and_leaves_nothing_else() {
+    let stage = Stage::new(1 << 20);
+    let store = stage.open();
+    let bytes = content(1, 1000);
+    fs::create_dir_all(store.shared.places.held(&digest(&bytes))).unwrap();
+    assert!(store.put(&digest(&bytes), &bytes).is_err());
+    assert_eq!(store.stats().unwrap().bytes, 1000);
+    assert_eq!(stage.staged(), 0);
+    assert_eq!(stage.read(&store, &digest(&bytes)), Some(bytes));
+}
+
+#[test]
 fn nothing_is_stored_once_the_store_is_closed() {
     let stage = Stage::new(1 << 20);
     let store = stage.open();

@@ -81,6 +81,17 @@ async fn an_end_before_the_announced_one_is_a_cut_also_if_the_upstream_calls_it_
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_rest_that_goes_beyond_the_announced_end_is_an_error_and_never_leaves() {
+    for rest in [vec![some("234")], vec![some("23"), some("4")]] {
+        let (text, error, asked) =
+            read(vec![some("01"), CUT], Some(4), vec![Ok((2, rest)), Ok((4, vec![]))]).await;
+        assert!(text.len() <= 4, "{text}");
+        assert!(matches!(error, Some(UpstreamError::Invalid(_))), "{error:?}");
+        assert_eq!(asked.len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_upstream_that_gives_no_more_is_not_asked_for_ever() {
     let nothing = || Ok((2, vec![CUT]));
     let answers = (0..100).map(|_| nothing()).collect();

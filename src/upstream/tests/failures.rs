@@ -168,6 +168,22 @@ async fn connections_are_bounded_and_a_dropped_body_gives_its_place_back() {
 }
 
 #[tokio::test]
+async fn blobs_leave_a_place_for_what_is_small() {
+    let server =
+        Server::start(|_| Reply::Hang(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx".to_vec()))
+            .await;
+    let upstream = upstream(UpstreamConfig { max_connections: 4, ..config(&server.url()) });
+    let mut blobs = Vec::new();
+    for _ in 0..3 {
+        blobs.push(upstream.ask(blob()).await.unwrap());
+    }
+    let deadline = Some(Duration::from_millis(50));
+    let error = refusal(&upstream, Ask { deadline, ..blob() }).await;
+    assert_eq!(error, UpstreamError::unavailable(Unavailability::Overloaded));
+    assert_eq!(upstream.ask(tag("x")).await.unwrap().status, 200);
+}
+
+#[tokio::test]
 async fn what_is_not_http_or_has_a_huge_header_is_invalid() {
     for bytes in [
         b"SSH-2.0-OpenSSH_9.2\r\n\r\n".to_vec(),

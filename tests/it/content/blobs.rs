@@ -1,10 +1,12 @@
 //! Blobs that are wrong, cut, encoded or without an end.
 
-use super::Stage;
+use std::time::Duration;
+
+use super::{REGISTRY, Stage};
 use crate::support::content::{Blob, noise};
 use crate::support::fault::Fault;
 use crate::support::gate::Gate;
-use crate::support::http::Call;
+use crate::support::http::{Call, raw};
 use crate::support::server::{Ending, Framing, Reply};
 use crate::support::wait::eventually;
 
@@ -66,6 +68,29 @@ fn a_cut_blob_without_a_length_never_completes_either() {
             }
         }
     }
+    stage.finish();
+}
+
+#[test]
+fn a_blob_without_a_length_goes_to_no_client_that_could_not_see_it_cut() {
+    let stage = Stage::new();
+    let blob = stage.blob("1.0", LARGE);
+    let request = format!("GET blobs/{}", blob.digest);
+    stage.registry.fault(&request, Fault::Frame(Framing::Chunked));
+    stage.registry.fault(&request, Fault::Body(noise("other", LARGE).into()));
+    let mirror = stage.immutag.addresses().mirror;
+    let target = format!("/v2/app/blobs/{}?ns={REGISTRY}", blob.digest);
+    let ask = || {
+        let head = format!("GET {target} HTTP/1.0\r\n\r\n");
+        raw(mirror, head.as_bytes(), Duration::from_secs(30))
+    };
+    // For HTTP/1.0 the end of the connection is the end of what has no length.
+    assert!(ask().starts_with(b"HTTP/1.0 503 "));
+    eventually("nothing of the blob", || stage.cached().is_empty());
+    stage.registry.clear_faults();
+    assert_eq!(stage.pull(&blob.digest).body, blob.bytes);
+    super::eventually_cached(&stage, &blob);
+    assert!(ask().ends_with(&blob.bytes));
     stage.finish();
 }
 

@@ -165,6 +165,8 @@ fn a_reader_from_another_repository_joins_after_its_own_head_succeeded() {
     std::thread::scope(|scope| {
         let whole = scope.spawn(|| stage.pull(&blob.digest));
         gate.wait_for(1);
+        // Whoever is answered reads the fill: it runs by now.
+        drop(begin(&stage, &blob));
         assert_eq!(of("third").status, 404);
         let joined = scope.spawn(|| of("other"));
         stage.registry.wait_for("HEAD blobs/", 2);

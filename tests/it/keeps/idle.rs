@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{REGISTRY, place};
-use crate::support::content::Image;
+use crate::support::content::{Image, Index, Manifest};
+use crate::support::fault::Fault;
+use crate::support::gate::Gate;
 use crate::support::http::get;
 use crate::support::immutag::immutag;
 use crate::support::in_process::InProcess;
@@ -133,5 +135,55 @@ fn without_an_end_and_with_all_platforms_what_a_pin_needs_stays() {
         let stage = Stage::new(cache);
         stage.walk_after(1000);
         assert!(stage.layer().exists(), "{cache}");
+    }
+}
+
+#[test]
+fn a_layer_that_somebody_pulls_while_its_upstream_is_asked_for_it_stays() {
+    let stage = Stage::new("retain-idle = \"90d\"");
+    let gate = Gate::closed();
+    stage.registry.fault("HEAD blobs/", Fault::Hold(gate.clone()));
+    std::thread::scope(|scope| {
+        let walk = scope.spawn(|| stage.walk_after(100));
+        gate.wait_for(1);
+        stage.pull_layer();
+        gate.open();
+        walk.join().unwrap();
+    });
+    assert!(stage.layer().exists());
+}
+
+/// An image, and an attestation of it that no platform runs, in one index.
+fn attested(registry: &ScriptedRegistry) -> (Manifest, Image) {
+    let images = ["amd64", "unknown"].map(|for_| Image::for_architecture("attested", for_));
+    for image in &images {
+        registry.put_image("app", image);
+    }
+    let Index { manifest, images } = Index::of(images.into());
+    let text = std::str::from_utf8(&manifest.blob.bytes).expect("it is JSON");
+    let text = text.replace(r#""unknown","os":"linux""#, r#""unknown","os":"unknown""#);
+    let index = Manifest::new(&manifest.media_type, text);
+    registry.put_manifest("app", &index);
+    (index, images[1].clone())
+}
+
+#[test]
+fn attestations_of_what_is_kept_whole_are_not_let_go() {
+    for cache in ["", "retain = \"all-platforms\""] {
+        let stage = Stage::new(cache);
+        let (index, attestation) = attested(&stage.registry);
+        stage.registry.retag("app", "2.0.0", index.digest());
+        let direct = || stage.immutag.direct_manifest(REGISTRY, "app", "2.0.0");
+        assert_eq!(direct().digest(), index.digest());
+        if cache.is_empty() {
+            // Completed once something stands against it.
+            stage.registry.push_image("app", "2.0.0", "other");
+            direct();
+        }
+        let blobs = [&attestation.manifest.blob, &attestation.layers[0]];
+        let held = blobs.map(|blob| place(stage.immutag.data_dir(), "held", &blob.digest));
+        eventually("it is held", || held.iter().all(|held| held.is_file()));
+        stage.walk_after(100);
+        assert!(held.iter().all(|held| held.is_file()), "{cache}");
     }
 }

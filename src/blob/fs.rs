@@ -270,14 +270,15 @@ impl BlobStore for FsStore {
             shared.usage.change(digest, |known| known.is_held = true);
             return Ok(());
         }
-        if shared.durable == Durability::Held {
-            // What `held/` has must be right after a power cut, too.
+        if shared.durable != Durability::None {
+            // What `held/` has must be right after a power cut, too. Under "all" it mostly is: but an
+            // earlier run may have stored it under another setting.
             File::open(&cached)?.sync_all()?;
         }
         let parent = held.parent().expect("a blob's path has a parent");
         fs::create_dir_all(parent)?;
         let stripe = shared.places.stripe(digest);
-        if shared.durable == Durability::Held {
+        if shared.durable != Durability::None {
             // Quick, unless another fill has just replaced it.
             File::open(&cached)?.sync_all()?;
         }

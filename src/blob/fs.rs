@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::boot::{Boot, Extent};
+use self::boot::{Boot, Reach};
 use self::places::Places;
 use self::room::Room;
 use self::scrub::Scrub;
@@ -163,7 +163,7 @@ impl Shared {
     }
 
     /// What may have been lost when the machine went down.
-    fn suspect(&self) -> Extent {
+    fn suspect(&self) -> Reach {
         self.boot.lock().unwrap_or_else(PoisonError::into_inner).suspect()
     }
 

@@ -46,15 +46,18 @@ fn thousands_of_pulls_of_a_cold_image_ask_once_for_each_thing() {
     let image = stage.registry.push_image("app", "1.0.0", "crowd");
     let gate = Gate::closed();
     stage.registry.fault("GET manifests/1.0.0", Fault::Hold(gate.clone()));
+    // Before the pin is made: its config is fetched at once then, whoever asks.
+    let held = [&image.config, &image.layers[0]].map(|blob| {
+        let (pattern, gate) = (format!("GET blobs/{}", blob.digest), Gate::closed());
+        stage.registry.fault(&pattern, Fault::HoldBody(1, gate.clone()));
+        (blob, pattern, gate)
+    });
     let digests = all_wait_then(&stage, &gate, || {
         stage.immutag.manifest(REGISTRY, "app", "1.0.0").digest().to_owned()
     });
     assert!(digests.iter().all(|digest| digest == image.digest()));
     assert_eq!(stage.registry.count("* manifests/"), 1);
-    for blob in [&image.config, &image.layers[0]] {
-        let gate = Gate::closed();
-        let pattern = format!("GET blobs/{}", blob.digest);
-        stage.registry.fault(&pattern, Fault::HoldBody(1, gate.clone()));
+    for (blob, pattern, gate) in held {
         all_wait_then(&stage, &gate, || stage.assert_pulls(blob));
         assert_eq!(stage.registry.count(&pattern), 1);
     }

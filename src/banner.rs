@@ -40,12 +40,8 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
         String::new(),
     ];
     for listener in &app.addresses.listeners {
-        let what = match listener.kind {
-            ListenerKind::Direct => "for explicit references, HOST:PORT/docker.io/library/x:1",
-            ListenerKind::Mirror => "for registry mirrors, docker.io where none is named",
-        };
         let url = format!("{}://{}", listener.scheme(), listener.address);
-        lines.push(format!("{:<8} {url}  {what}", listener.kind.name()));
+        lines.push(format!("{:<8} {url}  {}", listener.kind.name(), purpose(listener)));
     }
     lines.push(format!("{:<8} http://{}/metrics", "admin", app.addresses.admin));
     lines.push(String::new());
@@ -56,6 +52,17 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
     lines.push(String::new());
     lines.extend(snippets(&app.addresses.listeners));
     lines
+}
+
+fn purpose(listener: &ListenerConfig) -> String {
+    match listener.kind {
+        ListenerKind::Direct => {
+            "for explicit references, HOST:PORT/docker.io/library/x:1".to_owned()
+        }
+        ListenerKind::Mirror => {
+            format!("for registry mirrors, {} where none is named", listener.default_upstream)
+        }
+    }
 }
 
 /// What holds, and what this process cannot do alone.
@@ -124,5 +131,18 @@ fn fleeting(path: &Path) -> Option<&'static str> {
         OVERLAYFS => Some("an overlay file system (a container without a volume)"),
         TMPFS => Some("tmpfs (memory)"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mirror_says_which_registry_is_asked_where_none_is_named() {
+        let mirror = ListenerConfig::new(([127, 0, 0, 1], 0).into(), ListenerKind::Mirror);
+        assert!(purpose(&mirror).contains("docker.io where none"), "{}", purpose(&mirror));
+        let own = ListenerConfig { default_upstream: "reg.example".parse().unwrap(), ..mirror };
+        assert!(purpose(&own).contains("reg.example where none"), "{}", purpose(&own));
     }
 }

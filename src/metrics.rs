@@ -64,7 +64,7 @@ pub struct Metrics {
 
 /// Fills of blobs from an upstream.
 pub struct FillMetrics {
-    /// Those that ended, by outcome: `abandoned`, `complete`, `failed`.
+    /// What became of them: `abandoned`, `complete`, `failed`; `uncached` are no fills.
     pub ended: IntCounterVec,
     /// Bytes of bodies that came from upstreams, by upstream.
     pub received_bytes: IntCounterVec,

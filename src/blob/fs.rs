@@ -29,7 +29,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use self::boot::{Boot, Extent};
+use self::boot::{Boot, Reach};
 use self::places::Places;
 use self::room::Room;
 use self::scrub::Scrub;
@@ -163,7 +163,7 @@ impl Shared {
     }
 
     /// What may have been lost when the machine went down.
-    fn suspect(&self) -> Extent {
+    fn suspect(&self) -> Reach {
         self.boot.lock().unwrap_or_else(PoisonError::into_inner).suspect()
     }
 
@@ -270,14 +270,15 @@ impl BlobStore for FsStore {
             shared.usage.change(digest, |known| known.is_held = true);
             return Ok(());
         }
-        if shared.durable == Durability::Held {
-            // What `held/` has must be right after a power cut, too.
+        if shared.durable != Durability::None {
+            // What `held/` has must be right after a power cut, too. Under "all" it mostly is: but an
+            // earlier run may have stored it under another setting.
             File::open(&cached)?.sync_all()?;
         }
         let parent = held.parent().expect("a blob's path has a parent");
         fs::create_dir_all(parent)?;
         let stripe = shared.places.stripe(digest);
-        if shared.durable == Durability::Held {
+        if shared.durable != Durability::None {
             // Quick, unless another fill has just replaced it.
             File::open(&cached)?.sync_all()?;
         }

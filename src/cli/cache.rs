@@ -85,7 +85,7 @@ struct What {
     /// What was used least recently, until so much is stored, held content included: 10GiB
     #[arg(long, value_name = "SIZE")]
     to: Option<ByteSize>,
-    /// This content; may be given several times
+    /// This content; may be given several times. What pins hold is hashed, and removed if damaged
     #[arg(long, value_name = "DIGEST")]
     digest: Vec<Digest>,
     /// All of it

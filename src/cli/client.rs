@@ -74,8 +74,11 @@ impl Place {
 
     /// Takes the data directory for this process, ledger unread; `None` if a server runs on it.
     pub(super) async fn lock(&self) -> anyhow::Result<Option<Lock>> {
-        check_owner(&self.data_dir)?;
-        self.unless_served(async || Ok(Lock::take(&self.data_dir)?)).await
+        let take = async || {
+            check_owner(&self.data_dir)?;
+            Ok(Lock::take(&self.data_dir)?)
+        };
+        self.unless_served(take).await
     }
 
     /// What only one process can have, or `None` if a server has it.
@@ -216,7 +219,7 @@ fn check_owner(data_dir: &Path) -> anyhow::Result<()> {
         let owner = user::name_of(metadata.uid());
         bail!(
             "{} belongs to {owner}, and no server runs: run this as {owner} (sudo -u), so that \
-             the ledger's files stay theirs",
+             its files stay theirs",
             data_dir.display()
         );
     }

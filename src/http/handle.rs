@@ -3,6 +3,7 @@
 mod again;
 mod shelf;
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,7 +37,9 @@ pub struct Registry {
     answers: Answers,
     counted: Counted,
     next_request: AtomicU64,
-    run: u32,
+    /// Sets its request ids apart from those of other listeners and other runs: in a container
+    /// every process has the same id.
+    run: u64,
 }
 
 /// What a request asks for, located.
@@ -63,7 +66,7 @@ impl Registry {
             answers: Answers::default(),
             counted,
             next_request: AtomicU64::new(0),
-            run: std::process::id(),
+            run: RandomState::new().hash_one("run"),
         }
     }
 
@@ -251,7 +254,7 @@ impl Registry {
         peer: SocketAddr,
     ) -> Response<Body> {
         let number = self.next_request.fetch_add(1, Ordering::Relaxed);
-        let request_id = format!("{:x}-{number:x}", self.run);
+        let request_id = format!("{:08x}-{number:x}", self.run >> 32);
         let is_mirror = self.config.kind == ListenerKind::Mirror;
         let is_covered = refusal.key.is_some() || refusal.reason == Reason::DigestRevoked;
         let blocks = is_mirror && is_covered && refusal.reason.is_ours();

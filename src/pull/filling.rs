@@ -95,10 +95,12 @@ impl Filling {
             Opened::Fill(fill) => Source::Fill(fill),
             Opened::Passing(slot) => {
                 let first = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-                Source::Passing(match first {
+                let passing = match first {
                     Some(passing) => passing,
                     None => self.fetch().await?,
-                })
+                };
+                self.pull.edges.metrics.fills.ended.with_label_values(&["uncached"]).inc();
+                Source::Passing(passing)
             }
             Opened::Stored => {
                 Source::Stored(self.pull.open_stored(self.digest).await.ok_or_else(early)?)

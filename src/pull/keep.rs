@@ -45,9 +45,16 @@ impl Pull {
         digest: &Digest,
         media_type: Option<MediaType>,
     ) {
-        if let Err(error) = self.edges.links.add(registry, repository, digest, media_type) {
+        let links = &self.edges.links;
+        let before = links.find(registry, repository, digest).and_then(|link| link.media_type);
+        let is_renamed = before.is_some() && media_type.is_some() && before != media_type;
+        if let Err(error) = links.add(registry, repository, digest, media_type) {
             // Without the link the upstream is asked again: slower, never wrong.
             tracing::warn!(%digest, %error, "a link could not be written");
+        }
+        if is_renamed {
+            // Answers for the digest still call it what it was.
+            self.turn();
         }
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "what is not there must fail the test")]
 
 use std::fs;
+use std::os::unix::fs::chown;
 use std::path::PathBuf;
 
 use crate::support::content::{Blob, Image, noise};
@@ -223,4 +224,19 @@ fn the_commands_say_the_same_with_the_server_up_and_down_and_spare_what_is_held(
         stage.pull(part);
         assert_eq!(stage.fetches(part), 1);
     }
+}
+
+#[test]
+fn root_asks_a_server_that_runs_as_another_user() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        println!("SKIPPED: only root may give a directory away");
+        return;
+    }
+    let mut stage = Stage::start("");
+    chown(stage.immutag.data_dir(), Some(NOBODY), Some(NOBODY)).unwrap();
+    assert_eq!(stage.asks(&["stats"]).len(), 1);
+    stage.immutag.terminate();
+    let ran = stage.immutag.cli(&["cache", "stats"]);
+    assert_eq!(ran.status.code(), Some(1), "its files would be root's: {ran:?}");
 }

@@ -1,6 +1,8 @@
 //! What each reaction gives a client when the upstream answers something else: the table of the
 //! design, section 3, against a scripted registry.
 
+use std::collections::BTreeSet;
+
 use crate::support::content::Image;
 use crate::support::http::{Call, head};
 use crate::support::immutag::Immutag;
@@ -128,6 +130,19 @@ fn block_refuses_on_a_direct_listener_with_plain_status_and_words() {
     let url = immutag.direct(&format!("{REGISTRY}/app/manifests/1.0.0"));
     let head = Call::new("HEAD", &url).field("accept", ANY).send();
     assert_eq!((head.status, head.field("immutag-reason")), (403, Some("DIGEST_CHANGED")));
+    immutag.assert_alive_and_clean();
+}
+
+#[test]
+fn no_two_refusals_have_one_request_id_whichever_listener_they_come_from() {
+    let stage = Stage::new();
+    let mut immutag = stage.immutag("block");
+    let direct = immutag.direct("elsewhere.example/app/manifests/1");
+    let mirror = immutag.mirror("app/manifests/1?ns=elsewhere.example");
+    let id = |url| Call::new("GET", url).send().json()["errors"][0]["detail"]["request-id"].clone();
+    let ids: BTreeSet<String> =
+        [&direct, &mirror, &direct, &mirror].map(|url| id(url).to_string()).into();
+    assert_eq!(ids.len(), 4, "{ids:?}");
     immutag.assert_alive_and_clean();
 }
 

@@ -16,7 +16,7 @@ use crate::config::Durability;
 /// How far something is true of what is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Extent {
+pub(super) enum Reach {
     /// Of nothing.
     Nothing,
     /// Of what no pin holds.
@@ -33,9 +33,9 @@ struct Mark {
     /// All was synced, and nothing was stored since.
     is_clean: bool,
     /// What may lie unsynced.
-    unsynced: Extent,
+    unsynced: Reach,
     /// What is to be hashed before it is served.
-    suspect: Extent,
+    suspect: Reach,
 }
 
 /// This run's mark.
@@ -61,17 +61,17 @@ impl Boot {
     ) -> io::Result<Self> {
         let path = cache.join("boot");
         let own = match durable {
-            Durability::All => Extent::Nothing,
-            Durability::Held => Extent::Cached,
-            Durability::None => Extent::Everything,
+            Durability::All => Reach::Nothing,
+            Durability::Held => Reach::Cached,
+            Durability::None => Reach::Everything,
         };
         let last = fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Mark>(&text).ok());
         let is_same_boot =
             |last: &Mark| boot_id.as_ref().is_some_and(|boot_id| *boot_id == last.boot_id);
         let inherits = last.as_ref().is_none_or(|last| !last.is_clean);
         let (unsynced, suspect) = match last {
-            None if holds_content => (own, Extent::Everything),
-            None => (own, Extent::Nothing),
+            None if holds_content => (own, Reach::Everything),
+            None => (own, Reach::Nothing),
             Some(last) if last.is_clean => (own, last.suspect),
             Some(last) if is_same_boot(&last) => (own.max(last.unsynced), last.suspect),
             Some(last) => (own, last.suspect.max(last.unsynced)),
@@ -84,20 +84,20 @@ impl Boot {
     }
 
     /// What is to be hashed before it is served.
-    pub(super) const fn suspect(&self) -> Extent {
+    pub(super) const fn suspect(&self) -> Reach {
         self.mark.suspect
     }
 
     /// All of that was hashed. What the process stored itself is not meant.
     pub(super) fn clear(&mut self) -> io::Result<()> {
-        self.mark.suspect = Extent::Nothing;
+        self.mark.suspect = Reach::Nothing;
         self.write()
     }
 
     /// Syncs all that is stored and writes that down. Nothing may be stored after this.
     /// `has_stored` is whether this run stored anything.
     pub(super) fn end(&mut self, has_stored: bool) -> io::Result<()> {
-        if (has_stored || self.inherits) && self.mark.unsynced != Extent::Nothing {
+        if (has_stored || self.inherits) && self.mark.unsynced != Reach::Nothing {
             let folder = File::open(self.path.parent().expect("it lies in the cache"))?;
             rustix::fs::syncfs(&folder)?;
         }
@@ -138,31 +138,31 @@ mod tests {
         use Durability::{All, Held, None};
         let stage = Stage(tempfile::tempdir().unwrap());
         // The first start finds content, and nothing that tells of it.
-        assert_eq!(stage.begin("a", Held).suspect(), Extent::Everything);
-        assert_eq!(stage.begin("a", Held).suspect(), Extent::Everything, "still to be hashed");
+        assert_eq!(stage.begin("a", Held).suspect(), Reach::Everything);
+        assert_eq!(stage.begin("a", Held).suspect(), Reach::Everything, "still to be hashed");
         stage.begin("a", Held).clear().unwrap();
-        assert_eq!(stage.begin("a", Held).suspect(), Extent::Nothing, "a kill loses nothing");
-        assert_eq!(stage.begin("b", All).suspect(), Extent::Cached, "the machine went down");
+        assert_eq!(stage.begin("a", Held).suspect(), Reach::Nothing, "a kill loses nothing");
+        assert_eq!(stage.begin("b", All).suspect(), Reach::Cached, "the machine went down");
         stage.begin("b", All).clear().unwrap();
-        assert_eq!(stage.begin("c", None).suspect(), Extent::Nothing, "all was synced");
+        assert_eq!(stage.begin("c", None).suspect(), Reach::Nothing, "all was synced");
         // A run of the same boot that syncs more does not sync what the one before did not.
-        assert_eq!(stage.begin("c", All).suspect(), Extent::Nothing);
-        assert_eq!(stage.begin("d", All).suspect(), Extent::Everything);
+        assert_eq!(stage.begin("c", All).suspect(), Reach::Nothing);
+        assert_eq!(stage.begin("d", All).suspect(), Reach::Everything);
         stage.begin("d", None).clear().unwrap();
         stage.begin("d", None).end(true).unwrap();
-        assert_eq!(stage.begin("e", Held).suspect(), Extent::Nothing, "it stopped in good order");
+        assert_eq!(stage.begin("e", Held).suspect(), Reach::Nothing, "it stopped in good order");
         // What was not hashed yet stays suspect across a stop in good order.
-        assert_eq!(stage.begin("f", Held).suspect(), Extent::Cached);
+        assert_eq!(stage.begin("f", Held).suspect(), Reach::Cached);
         stage.begin("f", Held).end(true).unwrap();
-        assert_eq!(stage.begin("g", All).suspect(), Extent::Cached);
+        assert_eq!(stage.begin("g", All).suspect(), Reach::Cached);
     }
 
     #[test]
     fn a_system_that_does_not_tell_may_have_gone_down() {
         let folder = tempfile::tempdir().unwrap();
         let begin = || Boot::begin(folder.path(), None, Durability::Held, false).unwrap();
-        assert_eq!(begin().suspect(), Extent::Nothing, "nothing is stored yet");
-        assert_eq!(begin().suspect(), Extent::Cached);
+        assert_eq!(begin().suspect(), Reach::Nothing, "nothing is stored yet");
+        assert_eq!(begin().suspect(), Reach::Cached);
     }
 
     #[test]
@@ -170,6 +170,6 @@ mod tests {
         let stage = Stage(tempfile::tempdir().unwrap());
         stage.begin("a", Durability::All).clear().unwrap();
         fs::write(stage.0.path().join("boot"), "{").unwrap();
-        assert_eq!(stage.begin("a", Durability::All).suspect(), Extent::Everything);
+        assert_eq!(stage.begin("a", Durability::All).suspect(), Reach::Everything);
     }
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use serde::{Deserialize, Serialize};
 
 use super::FsStore;
-use super::sweep::{self, Wanted};
+use super::sweep::Wanted;
 use super::usage::Known;
 use crate::oci::Digest;
 
@@ -81,13 +81,13 @@ pub struct Listed {
     pub is_suspect: bool,
 }
 
-/// Which content goes; what pins hold never does.
+/// Which content goes; what pins hold does not, unless it is damaged and named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Prune {
     /// All of it.
     All,
-    /// This.
+    /// This; if a pin holds it, only if it is damaged.
     Digest(Digest),
     /// What was not used since then, Unix time in milliseconds.
     UnusedSince(u64),
@@ -164,8 +164,15 @@ impl FsStore {
         let candidates = match what {
             Prune::All => shared.oldest(wanted),
             Prune::Digest(digest) => {
-                let known = shared.usage.find(digest).filter(|known| !known.is_held);
-                known.map(|known| (known.used_ms, *digest, known.size_bytes)).into_iter().collect()
+                let Some(known) = shared.usage.find(digest) else { return Freed::default() };
+                if known.is_held {
+                    return if is_dry {
+                        Freed::default()
+                    } else {
+                        self.drop_if_damaged(digest, known)
+                    };
+                }
+                vec![(known.used_ms, *digest, known.size_bytes)]
             }
             Prune::UnusedSince(since_ms) => {
                 let mut unused = shared.oldest(wanted);
@@ -180,8 +187,20 @@ impl FsStore {
         if is_dry {
             return would_free(&candidates, wanted);
         }
-        let sweep::Freed { bytes, blobs } = shared.remove_until(candidates, wanted);
-        Freed { blobs, bytes }
+        shared.remove_until(candidates, wanted)
+    }
+}
+
+impl FsStore {
+    fn drop_if_damaged(&self, digest: &Digest, known: Known) -> Freed {
+        match self.shared.is_sound(digest) {
+            Ok(false) => Freed { blobs: 1, bytes: known.size_bytes },
+            Ok(true) => Freed::default(),
+            Err(error) => {
+                tracing::warn!(%digest, %error, "held content could not be hashed");
+                Freed::default()
+            }
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::FsStore;
-use super::boot::Extent;
+use super::boot::Reach;
 use crate::blob::links::Links;
 
 /// Between two steps of the scrub.
@@ -67,7 +67,7 @@ impl FsStore {
         scrub.step(shared, now, now_ms)?;
         drop(scrub);
         let is_clear = shared.is_scanned.load(Ordering::Acquire)
-            && shared.suspect() != Extent::Nothing
+            && shared.suspect() != Reach::Nothing
             && shared.usage.totals().suspects == 0;
         if is_clear {
             shared.boot.lock().unwrap_or_else(PoisonError::into_inner).clear()?;

@@ -168,7 +168,7 @@ impl Shared {
                 held_bytes,
                 max_bytes,
                 free_bytes,
-                "the cache is full of what pins need: new content passes through uncached"
+                "hardly anything more fits into the cache: new content passes through uncached"
             );
         } else {
             tracing::info!(held_bytes, max_bytes, free_bytes, "content is cached again");

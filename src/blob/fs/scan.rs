@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use super::Shared;
-use super::boot::Extent;
+use super::boot::Reach;
 use super::places::{self, Found, present, used_ms};
 use super::usage::Known;
 use crate::oci::{Algorithm, Digest};
@@ -53,9 +53,9 @@ impl Shared {
             self.forget(digest);
         }
         let is_suspect = match self.suspect() {
-            Extent::Nothing => false,
-            Extent::Cached => !is_held,
-            Extent::Everything => true,
+            Reach::Nothing => false,
+            Reach::Cached => !is_held,
+            Reach::Everything => true,
         };
         let used_ms = used_ms(&metadata);
         let known = Known { size_bytes: metadata.len(), used_ms, is_held, is_suspect };

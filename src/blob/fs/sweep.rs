@@ -2,8 +2,7 @@
 
 use std::io;
 
-use super::Shared;
-use super::places;
+use super::{Freed, Shared, places};
 use crate::oci::Digest;
 
 /// How much is to come free: both of it.
@@ -11,13 +10,6 @@ use crate::oci::Digest;
 pub(super) struct Wanted {
     pub(super) bytes: u64,
     pub(super) files: u64,
-}
-
-/// What came free.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Freed {
-    pub(super) bytes: u64,
-    pub(super) blobs: u64,
 }
 
 impl Wanted {

@@ -98,7 +98,7 @@ fn pairs(stats: &CacheStats) -> Vec<(&'static str, String)> {
     let percent = |ratio: Option<f64>| {
         ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{:.1}%", ratio * 100.0))
     };
-    let quota = if store.is_full { " (full: nothing more is cached)" } else { "" };
+    let quota = if store.is_full { " (full: hardly anything more fits)" } else { "" };
     let counting = if store.is_counted { "" } else { " (still being counted)" };
     vec![
         ("stored", of(store.blobs, store.bytes) + counting),

@@ -32,6 +32,7 @@ fn two_clients_at_once_both_get_a_blob_that_passes_through() {
         gate.open();
     });
     assert_eq!(stage.cached(), Vec::<String>::new());
+    stage.immutag.wait_for_metric("immutag_fills_total", "uncached", 5.0);
     stage.finish();
 }
 

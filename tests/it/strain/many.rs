@@ -46,20 +46,20 @@ fn thousands_of_pulls_of_a_cold_image_ask_once_for_each_thing() {
     let image = stage.registry.push_image("app", "1.0.0", "crowd");
     let gate = Gate::closed();
     stage.registry.fault("GET manifests/1.0.0", Fault::Hold(gate.clone()));
+    // Before the pin is made: its config is fetched at once then, whoever asks.
+    let held = [&image.config, &image.layers[0]].map(|blob| {
+        let (pattern, gate) = (format!("GET blobs/{}", blob.digest), Gate::closed());
+        stage.registry.fault(&pattern, Fault::HoldBody(1, gate.clone()));
+        (blob, pattern, gate)
+    });
     let digests = all_wait_then(&stage, &gate, || {
         stage.immutag.manifest(REGISTRY, "app", "1.0.0").digest().to_owned()
     });
     assert!(digests.iter().all(|digest| digest == image.digest()));
     assert_eq!(stage.registry.count("* manifests/"), 1);
-    // The config comes by itself, once it is pinned.
-    at_once(CLIENTS, |_| stage.assert_pulls(&image.config));
-    let layer = &image.layers[0];
-    let gate = Gate::closed();
-    let pattern = format!("GET blobs/{}", layer.digest);
-    stage.registry.fault(&pattern, Fault::HoldBody(1, gate.clone()));
-    all_wait_then(&stage, &gate, || stage.assert_pulls(layer));
-    for blob in [layer, &image.config] {
-        assert_eq!(stage.registry.count(&format!("GET blobs/{}", blob.digest)), 1);
+    for (blob, pattern, gate) in held {
+        all_wait_then(&stage, &gate, || stage.assert_pulls(blob));
+        assert_eq!(stage.registry.count(&pattern), 1);
     }
     let peak = stage.immutag.peak_kib();
     assert!(peak <= PEAK_KIB, "{peak} KiB were resident");

@@ -96,6 +96,23 @@ fn what_was_evicted_or_replaced_while_it_was_read_is_no_damage() {
 }
 
 #[test]
+fn damaged_content_that_a_pin_holds_goes_when_a_person_names_it() {
+    let stage = Stage::new(1 << 20);
+    let store = stage.open();
+    let [sound, damaged] = [1, 2].map(|n| stage.put(&store, &content(n, 1000)));
+    for digest in [&sound, &damaged] {
+        store.hold(digest).unwrap();
+    }
+    flip(store.shared.places.held(&damaged));
+    let prune = |digest, is_dry| store.prune(&Prune::Digest(digest), is_dry).blobs;
+    assert_eq!((prune(sound, false), prune(damaged, true)), (0, 0));
+    assert_eq!(prune(damaged, false), 1);
+    assert_eq!(stage.read(&store, &sound), Some(content(1, 1000)));
+    assert_eq!(stage.read(&store, &damaged), None);
+    assert_eq!(store.take_lost(), [damaged], "what needs it fetches it anew");
+}
+
+#[test]
 fn a_list_is_sorted_and_bounded_and_prune_spares_what_is_held() {
     let stage = Stage::new(1 << 20);
     let store = stage.open();

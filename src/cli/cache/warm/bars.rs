@@ -5,8 +5,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::super::super::table::escape;
-use super::{Outcome, size};
+use super::Outcome;
 use crate::pull::WarmProgress;
+use crate::units::ByteSize;
 
 /// The bars of all that is pulled at once, with one for the whole.
 pub(super) struct Bars {
@@ -41,7 +42,7 @@ impl Bars {
     /// Tells that one is done.
     pub(super) fn tell(&self, outcome: &Outcome) {
         let Outcome { reference, state, warmed, remark } = outcome;
-        let fetched = warmed.as_ref().map(|warmed| size(warmed.fetched_bytes));
+        let fetched = warmed.as_ref().map(|warmed| ByteSize(warmed.fetched_bytes));
         let fetched = fetched.map(|size| format!(", {size} fetched")).unwrap_or_default();
         let glue = if remark.is_empty() { "" } else { ": " };
         let line = format!("{state}  {reference}{fetched}{glue}{remark}");

@@ -147,7 +147,8 @@ async fn damage_in_a_closed_segment_is_found_behind_the_start_and_fails_the_ledg
     let dir = tempfile::tempdir().unwrap();
     let dir = dir.path();
     filled(dir, 100).await;
-    write_at(&segments(dir)[1], 5000, b"!");
+    let path = &segments(dir)[1];
+    write_at(path, 5000, &[!fs::read(path).unwrap()[5000]]);
     let ledger = open(dir);
     let failed = async || ledger.status().failure.is_some();
     until(failed).await;

@@ -8,6 +8,7 @@ use crate::support::wait::within;
 
 const ROUNDS: u64 = 8;
 const ROUNDS_WHEN_LONG: u64 = 300;
+const ROUNDS_OF_A_STAGE: u64 = 10;
 const BLOBS: usize = 6;
 const SIZE: usize = 3 << 20;
 /// A kill comes at most so long after the first request.
@@ -19,6 +20,10 @@ fn whatever_a_kill_leaves_of_a_fetch_is_never_served_and_does_not_stay() {
     let seed = u64::from(std::process::id()) ^ u64::from(Instant::now().elapsed().subsec_nanos());
     let mut random = Random::new(seed);
     for round in 0..if is_long() { ROUNDS_WHEN_LONG } else { ROUNDS } {
+        if round > 0 && round % ROUNDS_OF_A_STAGE == 0 {
+            // All that is stored is looked at in each round.
+            stage = Stage::new();
+        }
         let blobs: Vec<_> =
             (0..BLOBS).map(|it| stage.blob(&format!("{seed} {round} {it}"), SIZE)).collect();
         let delay = Duration::from_millis(random.below(LATEST_MS));

@@ -77,9 +77,11 @@ fn a_completion_that_a_kill_cut_short_goes_on_at_the_next_start() {
     let registry = ScriptedRegistry::start();
     let a = registry.push_image("app", "1.0.0", "a");
     let mut immutag = setup(&registry, "hold").start();
-    assert_eq!(pull(&immutag).digest(), a.digest());
     let gate = Gate::closed();
     registry.fault("GET blobs/", Fault::HoldBody(10, gate.clone()));
+    // The config is fetched as soon as the tag is pinned, the layer once it moved.
+    assert_eq!(pull(&immutag).digest(), a.digest());
+    gate.wait_for(1);
     registry.push_image("app", "1.0.0", "b");
     pull(&immutag);
     gate.wait_for(2);

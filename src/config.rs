@@ -14,6 +14,7 @@ mod secret_file;
 pub use load::{Sources, load};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
-    AdminConfig, CacheConfig, Config, Credentials, Durability, HEAD_TIMEOUT, ListenerConfig,
-    ListenerKind, ListenerTls, MAX_CONNECTIONS, MAX_STREAMS, Retention, UpstreamConfig, reachable,
+    AdminConfig, CacheConfig, Config, Credentials, Durability, HEAD_TIMEOUT, JournalConfig,
+    ListenerConfig, ListenerKind, ListenerTls, MAX_CONNECTIONS, MAX_STREAMS, Retention,
+    UpstreamConfig, reachable,
 };

@@ -54,11 +54,24 @@ pub enum EventKind {
     RollbackAccepted = 20,
     /// A client asked for the digest that had just been refused to it: `who` is its address.
     Bypassed = 21,
+    /// A person imported a digest for the tag, `pinned`: the upstream's next answer must agree.
+    Imported = 22,
+    /// The upstream's answer agreed with what was imported: it is the pin.
+    Confirmed = 23,
+    /// A tag that is younger than `min-age` was seen; `observed` is not served before it has stood
+    /// that long.
+    Pending = 24,
+    /// No more new tags of an upstream are taken in this hour; `why` names it.
+    Flooded = 25,
+    /// A person imported another ledger's events; `why` names it, and its head.
+    LedgerImported = 26,
+    /// A person restored the ledger from a backup; `why` names its head.
+    Restored = 27,
 }
 
 impl EventKind {
     /// All kinds, in the order of their numbers.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 27] = [
         Self::Created,
         Self::Pinned,
         Self::Observed,
@@ -80,6 +93,12 @@ impl EventKind {
         Self::Invalid,
         Self::RollbackAccepted,
         Self::Bypassed,
+        Self::Imported,
+        Self::Confirmed,
+        Self::Pending,
+        Self::Flooded,
+        Self::LedgerImported,
+        Self::Restored,
     ];
 
     /// The kind with this number; `None` for one that a later version wrote.
@@ -93,20 +112,26 @@ impl EventKind {
             Self::Accepted => "accepted",
             Self::Approved => "approved",
             Self::Bypassed => "bypassed",
+            Self::Confirmed => "confirmed",
             Self::Conflict => "conflict",
             Self::Created => "created",
             Self::Deleted => "deleted",
             Self::Downgraded => "downgraded",
             Self::Extended => "extended",
             Self::Flapped => "flapped",
+            Self::Flooded => "flooded",
             Self::Followed => "followed",
             Self::Forgotten => "forgotten",
             Self::Healed => "healed",
+            Self::Imported => "imported",
             Self::Invalid => "invalid",
+            Self::LedgerImported => "ledger-imported",
             Self::Observed => "observed",
+            Self::Pending => "pending",
             Self::Pinned => "pinned",
             Self::Rejected => "rejected",
             Self::Repeated => "repeated",
+            Self::Restored => "restored",
             Self::Revoked => "revoked",
             Self::RollbackAccepted => "rollback-accepted",
             Self::RolledBack => "rolled-back",

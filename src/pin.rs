@@ -113,6 +113,26 @@ pub struct OpenConflict {
     pub repeats: u64,
 }
 
+/// What a person imported for a tag, until an answer of the upstream agrees with it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Claim {
+    /// The digest: of the manifest, of a child of it, or of its config.
+    pub digest: Digest,
+    /// When it was imported, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
+/// A tag that is not served before it is older than `min-age`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Pending {
+    /// What the upstream answers.
+    pub content: Content,
+    /// Since when, without a break, it has stood there, in milliseconds since the Unix epoch.
+    pub since_ms: u64,
+}
+
 /// How many digests of one tag are remembered one by one; later ones count as repeats, so an
 /// upstream that answers something new each time cannot grow the ledger without end.
 pub const SEEN_LIMIT: usize = 256;
@@ -138,6 +158,10 @@ pub struct TagState {
     pub seen: Vec<Seen>,
     /// Digests that a person rejected for this tag: never served, no more alerts.
     pub rejected: Vec<Digest>,
+    /// What was imported, while the tag has no pin.
+    pub claim: Option<Claim>,
+    /// What waits for `min-age`, while the tag has no pin.
+    pub pending: Option<Pending>,
 }
 
 impl TagState {
@@ -158,7 +182,11 @@ impl TagState {
             self.see(content, event.time_ms);
         }
         match event.kind {
-            EventKind::Pinned | EventKind::Accepted | EventKind::Extended | EventKind::Followed => {
+            EventKind::Pinned
+            | EventKind::Accepted
+            | EventKind::Confirmed
+            | EventKind::Extended
+            | EventKind::Followed => {
                 self.pin_observed(event);
                 self.conflict = None;
                 self.deleted_ms = None;
@@ -175,6 +203,8 @@ impl TagState {
             EventKind::Forgotten => {
                 *self = Self { sequence: event.sequence, ..Self::default() };
             }
+            EventKind::Imported => self.take_claim(event),
+            EventKind::Pending => self.take_pending(event),
             EventKind::Healed => {
                 self.conflict = None;
                 self.deleted_ms = None;
@@ -193,7 +223,10 @@ impl TagState {
             EventKind::Bypassed
             | EventKind::Created
             | EventKind::Downgraded
+            | EventKind::Flooded
             | EventKind::Invalid
+            | EventKind::LedgerImported
+            | EventKind::Restored
             | EventKind::Revoked
             | EventKind::RollbackAccepted
             | EventKind::Unrevoked => {}
@@ -206,12 +239,24 @@ impl TagState {
         }
     }
 
+    fn take_claim(&mut self, event: &Event) {
+        let claim = |digest| Claim { digest, since_ms: event.time_ms };
+        self.claim = event.pinned.map(claim).filter(|_| self.pin.is_none());
+    }
+
+    fn take_pending(&mut self, event: &Event) {
+        let pending = |content| Pending { content, since_ms: event.time_ms };
+        self.pending = event.observed.clone().map(pending).filter(|_| self.pin.is_none());
+    }
+
     fn pin_observed(&mut self, event: &Event) {
         let Some(pin) = self.served(event) else { return };
         self.rejected.retain(|digest| *digest != pin.content.digest);
         let followed = event.kind == EventKind::Followed;
         self.followed_from = event.pinned.filter(|_| followed);
         self.pin = Some(pin);
+        self.claim = None;
+        self.pending = None;
         self.recorded = None;
     }
 

@@ -33,6 +33,10 @@ pub(super) struct RawConfig {
     pub(super) listener: Option<Vec<RawListener>>,
     /// Metrics and health.
     pub(super) admin: RawAdmin,
+    /// The watch over what upstreams answer.
+    pub(super) audit: RawAudit,
+    /// Who pulled what.
+    pub(super) journal: RawJournal,
     /// The ledger.
     pub(super) ledger: RawLedger,
     /// The cache.
@@ -97,6 +101,24 @@ pub(super) struct RawAdmin {
     pub(super) address: Option<SocketAddr>,
     /// Host names, beside addresses and localhost, under which it may be asked.
     pub(super) hosts: Vec<String>,
+}
+
+/// `[audit]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawAudit {
+    /// How often each tag is asked for again; 0: never.
+    pub(super) interval: Option<Span>,
+}
+
+/// `[journal]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawJournal {
+    /// How long it is kept; 0: none is written.
+    pub(super) keep: Option<Span>,
+    /// The most that it may take.
+    pub(super) max_size: Option<ByteSize>,
 }
 
 /// `[ledger]`
@@ -165,6 +187,8 @@ pub(super) struct RawRule {
     pub(super) on_conflict: Option<Reaction>,
     /// `hold` only: follow when the new digest has stood unchanged this long.
     pub(super) accept_after: Option<Span>,
+    /// How long a tag that was never seen must have stood before it is served.
+    pub(super) min_age: Option<Span>,
     /// How long after first sight an index may still gain platforms.
     pub(super) settle: Option<Span>,
     /// How old an upstream's answer may be.
@@ -233,6 +257,8 @@ pub(super) struct RawUpstream {
     pub(super) body_idle_timeout: Option<Span>,
     /// Requests and bodies under way at once.
     pub(super) max_connections: Option<usize>,
+    /// How many tags that were never seen are taken in an hour; 0: as many as come.
+    pub(super) max_new_tags_per_hour: Option<u32>,
     /// How fast its bodies are read, all together; 0: as fast as they come.
     pub(super) max_bytes_per_second: Option<ByteSize>,
 }

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 use super::document::{Document, Texts};
 use super::load::Sources;
 use super::problem::{ConfigError, KeyPath, Problem};
-use super::raw::{RawConfig, RawLedger};
-use super::resolved::Config;
+use super::raw::{RawConfig, RawJournal, RawLedger};
+use super::resolved::{Config, JournalConfig};
 
 /// The problems so far, and what is needed to say where they are.
 pub(super) struct Report<'a> {
@@ -37,6 +37,8 @@ pub(super) fn resolve(raw: RawConfig, mut report: Report<'_>) -> Result<Config, 
         data_dir: defaults.data_dir,
         stale_if_error: span(raw.stale_if_error, defaults.stale_if_error),
         offline: raw.offline.unwrap_or(defaults.offline),
+        audit_interval: span(raw.audit.interval, defaults.audit_interval),
+        journal: journal(&raw.journal, defaults.journal),
         policy: rules::resolve(raw.rule, raw.builtin_rules.unwrap_or(true), &mut report),
         cache: cache::resolve(&raw.cache, defaults.cache, &mut report),
         expected_ledger: expected_ledger(raw.ledger, &mut report),
@@ -60,6 +62,13 @@ fn data_dir(written: Option<&Path>, report: &mut Report<'_>) -> PathBuf {
         report.add(&key, message);
     }
     found.unwrap_or_default()
+}
+
+fn journal(raw: &RawJournal, defaults: JournalConfig) -> JournalConfig {
+    JournalConfig {
+        keep: raw.keep.map_or(defaults.keep, |span| span.0),
+        max_size_bytes: raw.max_size.map_or(defaults.max_size_bytes, |size| size.0),
+    }
 }
 
 fn expected_ledger(raw: RawLedger, report: &mut Report<'_>) -> Option<String> {

@@ -27,6 +27,10 @@ pub struct Config {
     pub listeners: Vec<ListenerConfig>,
     /// The admin listener.
     pub admin: AdminConfig,
+    /// How often each tag is asked for again, whether it is pulled or not; 0: never.
+    pub audit_interval: Duration,
+    /// Who pulled what.
+    pub journal: JournalConfig,
     /// The effective rules.
     pub policy: Policy,
     /// The user's upstreams by the name that references carry; the built-in ones are not here,
@@ -52,6 +56,8 @@ impl Config {
                 ListenerConfig::new(loopback(5051), ListenerKind::Direct),
             ],
             admin: AdminConfig { address: loopback(5052), hosts: Vec::new() },
+            audit_interval: Duration::from_hours(24),
+            journal: JournalConfig::default(),
             policy: Policy { rules: builtin_rules() },
             upstreams: BTreeMap::new(),
             cache: CacheConfig::default(),
@@ -169,6 +175,21 @@ pub struct AdminConfig {
     pub hosts: Vec<String>,
 }
 
+/// The journal of pulls.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct JournalConfig {
+    /// How long it is kept; 0: none is written.
+    pub keep: Duration,
+    /// The most that it may take, in bytes.
+    pub max_size_bytes: u64,
+}
+
+impl Default for JournalConfig {
+    fn default() -> Self {
+        Self { keep: Duration::from_hours(90 * 24), max_size_bytes: 1 << 30 }
+    }
+}
+
 /// A registry that we may ask.
 #[derive(Clone, Debug)]
 pub struct UpstreamConfig {
@@ -196,6 +217,8 @@ pub struct UpstreamConfig {
     pub body_idle_timeout: Duration,
     /// Requests and bodies under way at once; more wait.
     pub max_connections: usize,
+    /// How many tags that were never seen are taken in an hour; 0: as many as come.
+    pub max_new_tags_per_hour: u32,
     /// How fast its bodies are read, all together, in bytes a second; 0: as fast as they come.
     pub max_bytes_per_second: u64,
 }
@@ -217,6 +240,7 @@ impl UpstreamConfig {
             header_timeout: Duration::from_secs(30),
             body_idle_timeout: Duration::from_mins(1),
             max_connections: 64,
+            max_new_tags_per_hour: 10_000,
             max_bytes_per_second: 0,
         }
     }

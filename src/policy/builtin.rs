@@ -59,6 +59,7 @@ pub fn builtin_rules() -> Vec<Arc<Rule>> {
         .expect("the shipped globs are tested");
     let hold_for_a_week = |name, tag| Rule {
         accept_after: Some(ACCEPT_AFTER),
+        min_age: Duration::ZERO,
         settle: SETTLE,
         ..rule(name, Matcher::everywhere(tag), Reaction::Hold)
     };
@@ -79,6 +80,7 @@ fn rule(name: &str, matcher: Matcher, reaction: Reaction) -> Rule {
         matcher,
         reaction,
         accept_after: None,
+        min_age: Duration::ZERO,
         settle: Duration::ZERO,
         recheck: DEFAULT_RECHECK,
         include_referrers: false,

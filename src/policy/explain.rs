@@ -162,6 +162,7 @@ mod tests {
             matcher,
             reaction: Reaction::Hold,
             accept_after: Some(Duration::from_hours(72)),
+            min_age: Duration::ZERO,
             settle: Duration::ZERO,
             recheck: Duration::from_mins(5),
             include_referrers: false,

@@ -50,6 +50,8 @@ pub struct Rule {
     pub reaction: Reaction,
     /// `hold` only: follow when the new digest has stood unchanged this long; `None`: never.
     pub accept_after: Option<Duration>,
+    /// How long a tag that was never seen must have stood before it is served.
+    pub min_age: Duration,
     /// How long after first sight an index may still gain platforms.
     pub settle: Duration,
     /// How old an upstream's answer may be.

@@ -143,6 +143,7 @@ fn rule(tag: TagMatcher, reaction: Reaction) -> Arc<Rule> {
         matcher: Matcher::everywhere(tag),
         reaction,
         accept_after: None,
+        min_age: Duration::ZERO,
         settle: Duration::ZERO,
         recheck: Duration::ZERO,
         include_referrers: false,

@@ -40,6 +40,7 @@ fn settings(reaction: Reaction) -> Settings {
         matcher: Matcher::everywhere(TagMatcher::Any),
         reaction,
         accept_after: None,
+        min_age: Duration::ZERO,
         settle: Duration::ZERO,
         recheck: Duration::from_hours(1),
         include_referrers: false,

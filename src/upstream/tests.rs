@@ -34,6 +34,7 @@ fn config(url: &str) -> UpstreamConfig {
         header_timeout: Duration::from_secs(5),
         body_idle_timeout: Duration::from_secs(5),
         max_connections: 8,
+        max_new_tags_per_hour: 0,
         max_bytes_per_second: 0,
     }
 }

@@ -7,10 +7,12 @@ use super::source::Source;
 /// The modules from the ground up. A module may name those of the layers below its own; those
 /// of its own layer only where `together` says so.
 const LAYERS: &[Layer] = &[
-    Layer::new("pure", true, &["event", "oci", "pin", "policy", "secret", "units"]),
+    Layer::new("pure", true, &["event", "oci", "pin", "policy", "secret", "triage", "units"]),
     Layer::new("base", true, &["clock", "config", "metrics", "telemetry"]),
-    Layer::new("edges", false, &["blob", "ledger", "notify", "upstream"]),
-    Layer::new("flows", false, &["audit", "decide", "pull", "push"]),
+    Layer::new("edges", false, &["blob", "journal", "ledger", "notify", "upstream"]),
+    Layer::new("flows", false, &["decide", "pull", "push"]),
+    // What watches tags, and tells of them, stands on the flows.
+    Layer::new("watch", false, &["alert", "audit"]),
     Layer::new("http", false, &["http"]),
     // These faces speak HTTP with `http`'s bodies and listeners.
     Layer::new("faces", false, &["admin", "mitm"]),
@@ -23,8 +25,8 @@ const LAYERS: &[Layer] = &[
 
 /// Where a crate must not be named, or the only place where it may be.
 const CRATES: &[(&str, Place)] = &[
-    ("hyper", Place::NotIn(&["pure", "blob", "flows", "ledger"])),
-    ("hyper_util", Place::NotIn(&["pure", "blob", "flows", "ledger"])),
+    ("hyper", Place::NotIn(&["pure", "blob", "flows", "journal", "ledger", "watch"])),
+    ("hyper_util", Place::NotIn(&["pure", "blob", "flows", "journal", "ledger", "watch"])),
     ("rcgen", Place::Only("mitm/")),
     ("saphyr_parser", Place::Only("cli/doctor/yaml")),
     ("similar", Place::Only("cli/setup/show")),

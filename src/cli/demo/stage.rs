@@ -147,6 +147,7 @@ pub(super) fn rule(name: &str, repository: &str, reaction: Reaction) -> anyhow::
         matcher: Matcher::new("*", repository, TagMatcher::Any)?,
         reaction,
         accept_after: None,
+        min_age: Duration::ZERO,
         settle: Duration::ZERO,
         recheck: DEFAULT_RECHECK,
         include_referrers: false,

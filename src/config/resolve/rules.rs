@@ -52,6 +52,7 @@ fn resolve_rule(
         matcher,
         reaction,
         accept_after: raw.accept_after.map(|span| span.0),
+        min_age: raw.min_age.map_or(Duration::ZERO, |span| span.0),
         settle: raw.settle.map_or(Duration::ZERO, |span| span.0),
         recheck: raw.recheck.map_or(DEFAULT_RECHECK, |span| span.0),
         include_referrers: raw.include_referrers.unwrap_or(false),
@@ -74,7 +75,8 @@ fn check_times(raw: &RawRule, reaction: Reaction, path: &KeyPath, report: &mut R
         }
         _ => {}
     }
-    for (key, value) in [("settle", raw.settle), ("recheck", raw.recheck)] {
+    let times = [("min-age", raw.min_age), ("settle", raw.settle), ("recheck", raw.recheck)];
+    for (key, value) in times {
         if value.is_some() && reaction == Reaction::Record {
             let message = "it does nothing under on-conflict = \"record\", which keeps no pin and \
                            asks the upstream each time: take it out";

@@ -72,6 +72,7 @@ fn resolve_one(
         header_timeout,
         body_idle_timeout,
         max_connections: raw.max_connections.unwrap_or(defaults.max_connections),
+        max_new_tags_per_hour: raw.max_new_tags_per_hour.unwrap_or(defaults.max_new_tags_per_hour),
         max_bytes_per_second: raw.max_bytes_per_second.map_or(0, |size| size.0),
     }
 }

@@ -14,6 +14,7 @@ fn rule(reaction: Reaction) -> Rule {
         matcher: Matcher::everywhere(crate::policy::matcher::TagMatcher::Any),
         reaction,
         accept_after: None,
+        min_age: Duration::ZERO,
         settle: Duration::ZERO,
         recheck: Duration::from_mins(1),
         include_referrers: false,

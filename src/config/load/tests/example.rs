@@ -41,6 +41,8 @@ fn the_example_says_every_key() {
         "",
         "[[listener]]",
         "[admin]",
+        "[audit]",
+        "[journal]",
         "[ledger]",
         "[cache]",
         "[[rule]]",

@@ -234,7 +234,7 @@ impl<T> FromIterator<T> for Few<T> {
 impl fmt::Display for Few<Shown> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (at, one) in self.some.iter().enumerate() {
-            write!(f, "{}{one}", if at > 0 { ", " } else { "" })?;
+            write!(f, "{}{}", if at > 0 { ", " } else { "" }, one.named())?;
         }
         if self.more > 0 { write!(f, " and {} more", self.more) } else { Ok(()) }
     }

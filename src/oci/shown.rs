@@ -86,6 +86,16 @@ impl Shown {
     pub fn quoted(&self) -> String {
         format!("\"{}\"", self.0.replace('"', "\\\""))
     }
+
+    /// In a list of names of ours: as it is if it is a plain name, else in quotes, so that it cannot
+    /// pass for two names, or for words of ours.
+    pub fn named(&self) -> Cow<'_, str> {
+        let is_plain = |letter: char| letter.is_ascii_alphanumeric() || " ()+-./_".contains(letter);
+        if self.0.chars().all(is_plain) {
+            return Cow::Borrowed(&self.0);
+        }
+        Cow::Owned(self.quoted())
+    }
 }
 
 impl fmt::Display for Shown {
@@ -128,6 +138,8 @@ mod tests {
         assert_eq!(escape_within("ab\u{1b}\u{1b}", 8), "ab…");
         assert_eq!(escape_within("ab\u{1b}c", 9), "ab\\u{1b}c");
         assert_eq!(Shown::new("a\"b").quoted(), "\"a\\\"b\"");
+        assert_eq!(Shown::new("windows/amd64 (10.0)").named(), "windows/amd64 (10.0)");
+        assert_eq!(Shown::new("linux/amd64: low, b").named(), "\"linux/amd64: low, b\"");
     }
 
     proptest! {

@@ -115,7 +115,7 @@ impl Findings {
 
 impl Finding {
     fn text(&self) -> String {
-        let platforms: Vec<_> = self.platforms.iter().map(Shown::as_str).collect();
+        let platforms: Vec<_> = self.platforms.iter().map(Shown::named).collect();
         let glue = if platforms.is_empty() { "" } else { ": " };
         escape_within(&format!("{}{glue}{}", platforms.join(", "), self.words), REASON_LIMIT)
     }

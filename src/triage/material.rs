@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use bytes::Bytes;
 
+use super::Side;
 use super::config::{CONFIG_LIMIT, Config, is_config};
 use super::platforms::{Half, looked_into};
 use super::read::Read;
-use super::{Case, Side};
 use crate::oci::{ComputedDigest, Descriptor, Digest, MANIFEST_LIMIT, MediaType};
 use crate::pin::Content;
 
@@ -92,12 +92,5 @@ impl Wanted {
     fn of(descriptor: &Descriptor, is_config: bool) -> Self {
         let Descriptor { digest, media_type, .. } = descriptor;
         Self { digest: *digest, media_type: media_type.clone(), is_config }
-    }
-}
-
-impl Case<'_> {
-    /// What this comparison would make use of and has not.
-    pub fn wanted(&self) -> Vec<Wanted> {
-        wanted(self.before, self.after, self.material)
     }
 }

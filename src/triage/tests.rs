@@ -2,6 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::event::{Draft, EventKind};
 use crate::oci::is_unprintable;
 use fixtures::{Made, attestation, compared, image, image_typed, index, typical};
 
@@ -240,4 +241,48 @@ fn what_clients_do_not_agree_on_is_told_and_not_read() {
     let triage = compared(&before, &after);
     assert_looks(&triage, Severity::High, "the new manifest is none that clients agree on");
     assert!(triage.images.is_empty());
+}
+
+#[test]
+fn what_does_not_hash_to_its_digest_or_is_too_long_is_no_material() {
+    let (before, after) = (image(&["a"], &typical()), image(&["a"], &with(ENTRY, json!(["b"]))));
+    let material = Material::default();
+    let all = wanted(before.side(), after.side(), &material);
+    assert_eq!(all.len(), 2, "{all:?}");
+    let mut material = material;
+    assert!(!material.add(&all[0], bytes::Bytes::from_static(b"{}")));
+    let long = bytes::Bytes::from(vec![b' '; usize::try_from(CONFIG_LIMIT).unwrap() + 1]);
+    let digest = crate::oci::ComputedDigest::of(&long, None).digest();
+    assert!(!material.add(&Wanted { digest, ..all[0].clone() }, long));
+    assert_eq!(wanted(before.side(), after.side(), &material), all);
+}
+
+#[test]
+fn what_there_is_to_compare_is_what_is_open_or_what_it_was_before() {
+    let [a, b, c] = ["a", "b", "c"].map(|seed| image(&[seed], &typical()).content);
+    let state = |events: &[(EventKind, &Content, Option<&Content>)]| {
+        let mut state = TagState::default();
+        for ((kind, observed, pinned), sequence) in events.iter().zip(1..) {
+            let draft = Draft {
+                observed: Some((*observed).clone()),
+                pinned: pinned.map(|content| content.digest),
+                ..Draft::new(*kind, None)
+            };
+            state.apply(&draft.at(sequence, 1000 * sequence));
+        }
+        state
+    };
+    use EventKind::{Approved, Conflict, Followed, Observed, Pinned};
+    let pinned = (Pinned, &a, Some(&a));
+    for (events, expected) in [
+        (&[][..], None),
+        (&[pinned][..], None),
+        (&[pinned, (Conflict, &b, Some(&a))], Some((&a, &b))),
+        (&[pinned, (Conflict, &b, Some(&a)), (Followed, &b, Some(&a))], Some((&a, &b))),
+        (&[pinned, (Conflict, &b, Some(&a)), (Approved, &b, Some(&a))], Some((&a, &b))),
+        (&[(Observed, &a, None), (Observed, &b, None), (Observed, &c, None)], Some((&b, &c))),
+    ] {
+        let expected = expected.map(|(before, after)| (before.digest, after.digest));
+        assert_eq!(subjects(&state(events)), expected, "{events:?}");
+    }
 }

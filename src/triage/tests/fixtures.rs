@@ -24,7 +24,7 @@ impl Made {
         Self { content, bytes: Bytes::copy_from_slice(bytes), parts: Vec::new() }
     }
 
-    fn side(&self) -> Side<'_> {
+    pub(super) fn side(&self) -> Side<'_> {
         Side { content: &self.content, bytes: &self.bytes }
     }
 }

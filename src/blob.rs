@@ -91,6 +91,17 @@ pub trait BlobStore: Send + Sync {
     /// much; as far as it was counted.
     fn idle_held(&self, before_ms: u64, most: usize) -> Vec<Digest>;
 
+    /// The bytes of stored content that is no longer than `most_bytes`; they are not hashed anew.
+    fn read_small(&self, digest: &Digest, most_bytes: u64) -> io::Result<Option<Vec<u8>>> {
+        let Some(blob) = self.open(digest)? else { return Ok(None) };
+        if blob.size_bytes > most_bytes {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        io::Read::read_to_end(&mut io::Read::take(&*blob.file, most_bytes), &mut bytes)?;
+        Ok(Some(bytes))
+    }
+
     /// Stores bytes that lie in memory.
     fn put(&self, claimed: &Digest, bytes: &[u8]) -> Result<(), BlobError> {
         let mut staged = self.stage(claimed, Some(bytes.len() as u64))?;

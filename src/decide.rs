@@ -14,7 +14,7 @@ mod writing;
 pub use fault::Fault;
 pub use ledger::Ledger;
 pub use reading::Filter;
-pub use reason::{Reason, is_unprintable};
+pub use reason::Reason;
 
 use std::sync::Arc;
 

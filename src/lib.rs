@@ -19,5 +19,6 @@ pub mod pull;
 pub mod secret;
 pub mod serve;
 pub mod telemetry;
+pub mod triage;
 pub mod units;
 pub mod upstream;

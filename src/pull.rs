@@ -5,14 +5,17 @@
 //! file, or the running fill.
 
 mod asking;
+mod attached;
 mod blob;
 mod by_digest;
 mod canary;
 mod closure;
 mod complete;
 mod covered;
+mod explain;
 mod filling;
 mod flights;
+mod hint;
 mod idle;
 mod keep;
 mod listing;

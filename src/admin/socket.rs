@@ -7,9 +7,11 @@
 
 pub mod cache;
 pub mod canary;
+mod diff;
 mod place;
 mod warm;
 
+pub use diff::{DiffRequest, Explained, NOTHING_TO_COMPARE};
 pub use place::{Socket, bind, connect, path};
 pub use warm::{Refused, WarmRequest};
 
@@ -57,6 +59,8 @@ pub enum Line {
     Cache(CacheReply),
     /// The request was done; nothing follows.
     Done,
+    /// What changed at a tag; nothing follows.
+    Explained(Box<Explained>),
     /// The request was not done; nothing follows.
     Failed(Fault),
     /// The canary is in place until the client closes its side.
@@ -144,6 +148,7 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                     let gone = canary::gone(&mut reader, &mut stop);
                     canary::keep(&doers, canary, &who, &mut writer, gone).await
                 }
+                Ok(Ok(Asked::Diff { diff })) => diff::answer(&doers, diff, &mut stop).await,
                 Ok(Ok(Asked::Warm { warm })) => {
                     tracing::info!(who, reference = ?warm.reference, "a person warms the cache");
                     warm::warm(&doers, warm, &mut reader, &mut writer, &mut stop).await

@@ -44,6 +44,7 @@ use crate::oci::{Digest, Hasher};
 use crate::units::DiskSize;
 
 pub use inventory::{Filter, Freed, Listed, Prune, ScrubStats, Stats};
+pub use places::read_at_rest;
 pub use staged::Staged;
 
 /// The store below a data directory.

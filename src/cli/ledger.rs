@@ -1,5 +1,6 @@
 //! `immutag ledger …`: through the server if one runs, on the files themselves if not.
 
+mod diff;
 mod view;
 
 use std::fs::File;
@@ -21,12 +22,20 @@ use crate::pin::PinKey;
 #[derive(Debug, Args)]
 pub(super) struct LedgerArgs {
     #[command(subcommand)]
-    command: LedgerCommand,
+    command: AnyCommand,
     #[command(flatten)]
     format: FormatArgs,
     /// Open a ledger that is older than its anchor says, and write that down
     #[arg(long, global = true)]
     accept_rollback: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum AnyCommand {
+    /// Show what changed at a tag, and how alarming that looks
+    Diff(diff::DiffArgs),
+    #[command(flatten)]
+    Asked(LedgerCommand),
 }
 
 #[derive(Debug, Subcommand)]
@@ -110,9 +119,14 @@ struct TagDecision {
 }
 
 pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<ExitCode> {
-    let place = Place::new(&global.load()?, args.accept_rollback);
+    let config = global.load()?;
+    let place = Place::new(&config, args.accept_rollback);
     let mut printer = Printer::new(args.format);
-    let (request, output) = request(args.command);
+    let command = match args.command {
+        AnyCommand::Asked(command) => command,
+        AnyCommand::Diff(diff) => return diff::run(&config, &place, diff, printer).await,
+    };
+    let (request, output) = request(command);
     let file = output.map(|path| create(&path)).transpose()?;
     let client = place.open().await?;
     let in_full = matches!(request, Request::Show { .. });

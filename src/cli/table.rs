@@ -1,11 +1,10 @@
 //! Text for terminals: aligned, short, and unable to do anything to the terminal.
 
-use std::borrow::Cow;
 use std::io;
 
 use super::output::Printer;
-use crate::decide::is_unprintable;
 use crate::oci::Digest;
+pub(crate) use crate::oci::escape;
 
 /// How wide lines of words are, at most.
 pub(crate) const WIDTH: usize = 98;
@@ -59,21 +58,6 @@ fn aligned(row: &[String], widths: &[usize]) -> String {
     let cells = row.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}"));
     let line = cells.collect::<Vec<_>>().join("  ");
     line.trim_end().to_owned()
-}
-
-/// Text with everything unprintable spelled out: `\u{1b}`.
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let spelled = |character: char| {
-        if is_unprintable(character) {
-            character.escape_default().to_string()
-        } else {
-            character.to_string()
-        }
-    };
-    Cow::Owned(text.chars().map(spelled).collect())
 }
 
 /// The begin of a digest, `sha256:0123456789ab`: enough to tell two apart, not to name one.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::covered::Asked;
+use super::hint::Remark;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use super::{ManifestRequest, Pull};
@@ -11,8 +12,8 @@ use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerError, Outcome, StoredManifest};
 use crate::oci::Manifest;
 use crate::pin::{Content, PinKey, Provenance, TagState};
-use crate::policy::judge::is_young;
 use crate::policy::{Decision, Reaction, Rule, Verdict};
+use crate::triage::Severity;
 
 impl Pull {
     /// Writes the event that a judgement asks for. COMMIT POINT: what this returns as written is
@@ -34,33 +35,23 @@ impl Pull {
             _ => None,
         };
         let repeats = asked.repeats.swap(0, Ordering::Relaxed);
+        let Remark { why, severity } = self.remark(kind, state, observed).await;
         let draft = Draft {
             pinned: pin.map(|pin| pin.content.digest),
             observed: Some(observed.content.clone()),
             provenance,
             rule: target.rule.name.clone(),
-            why: self.remark(kind, state),
+            why,
             count: if kind == EventKind::Repeated { repeats + 1 } else { 0 },
             ..Draft::new(kind, Some(target.key.clone()))
         };
         let outcome =
             self.edges.ledger.append(draft.clone(), state.sequence, Some(observed.clone())).await?;
         if let Outcome::Written(_) = &outcome {
-            self.tell(&draft, Some(target.rule.reaction));
+            self.tell_with(&draft, Some(target.rule.reaction), severity);
             self.remember_seen(target, observed);
         }
         Ok(outcome)
-    }
-
-    /// What stands beside an event for whoever reads the history.
-    fn remark(&self, kind: EventKind, state: &TagState) -> String {
-        let young = state.pin.as_ref().is_some_and(|pin| is_young(pin, self.edges.clock.wall_ms()));
-        let is_conflict =
-            matches!(kind, EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack);
-        if young && is_conflict {
-            return "the pin is younger than 72 h: it may itself be the hostile one".to_owned();
-        }
-        String::new()
     }
 
     fn remember_seen(&self, target: &Target, observed: &StoredManifest) {
@@ -222,8 +213,12 @@ impl Pull {
         );
     }
 
-    /// Counts and logs an event that is durable.
     fn tell(&self, draft: &Draft, reaction: Option<Reaction>) {
+        self.tell_with(draft, reaction, None);
+    }
+
+    /// Counts and logs an event that is durable, with how alarming it looks.
+    fn tell_with(&self, draft: &Draft, reaction: Option<Reaction>, severity: Option<Severity>) {
         let metrics = &self.edges.metrics;
         metrics.events.with_label_values(&[draft.kind.name()]).inc();
         let Some(key) = &draft.key else { return };
@@ -246,6 +241,7 @@ impl Pull {
                     observed = text(observed),
                     reaction,
                     rule = draft.rule,
+                    severity = severity.map(Severity::name),
                     why = draft.why,
                     $words
                 )

@@ -27,5 +27,6 @@ mod strain;
 mod support;
 mod support_works;
 mod tls;
+mod triage;
 mod tripwire;
 mod whole;

@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::cache::CacheRequest;
-use super::{Doers, Line, WarmRequest, Writer, stopped};
+use super::{DiffRequest, Doers, Line, WarmRequest, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
 
@@ -29,6 +29,11 @@ pub enum Asked {
     Canary {
         /// Where it is.
         canary: CanaryRequest,
+    },
+    /// What changed at a tag.
+    Diff {
+        /// At which, and between what.
+        diff: DiffRequest,
     },
     /// Content in the cache.
     Warm {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
 use std::hash::{BuildHasher as _, RandomState};
-use std::io;
+use std::io::{self, Read as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,6 +14,23 @@ use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_OMIT, utimensat};
 use crate::oci::Digest;
 
 const STRIPES: usize = 64;
+
+/// Reads content below a data directory that nobody has open as a store; it changes nothing there.
+/// `None` if it is not there, or longer than `most_bytes`. The bytes are not hashed.
+pub fn read_at_rest(
+    data_dir: &Path,
+    digest: &Digest,
+    most_bytes: u64,
+) -> io::Result<Option<Vec<u8>>> {
+    let (cached, held) = (data_dir.join("cache").join("blobs"), data_dir.join("held"));
+    for root in [cached, held] {
+        let Some(file) = present(File::open(place(&root, digest)))? else { continue };
+        let mut bytes = Vec::new();
+        file.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes)?;
+        return Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= most_bytes));
+    }
+    Ok(None)
+}
 
 /// The directories, and the stripes by which those who make or remove files keep apart. Readers
 /// take none.

@@ -1,0 +1,70 @@
+//! One line beside the event of a moved tag: what changed, as far as two manifests that are at hand
+//! tell. No upstream is asked for it, and nothing is waited for.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+use super::Pull;
+use crate::event::EventKind;
+use crate::ledger::StoredManifest;
+use crate::oci::Digest;
+use crate::pin::TagState;
+use crate::policy::judge::is_young;
+use crate::triage::{Case, Material, Severity, Side, compare};
+
+/// How long the ledger may take to give a manifest back. The event waits for it.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What stands beside an event, and how alarming it looks.
+#[derive(Default)]
+pub(super) struct Remark {
+    pub(super) why: String,
+    pub(super) severity: Option<Severity>,
+}
+
+impl Pull {
+    /// What stands beside an event for whoever reads the history, or the log.
+    pub(super) async fn remark(
+        &self,
+        kind: EventKind,
+        state: &TagState,
+        observed: &StoredManifest,
+    ) -> Remark {
+        let is_conflict =
+            matches!(kind, EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack);
+        if !is_conflict && kind != EventKind::Followed {
+            return Remark::default();
+        }
+        let now_ms = self.edges.clock.wall_ms();
+        let is_young = is_conflict && state.pin.as_ref().is_some_and(|pin| is_young(pin, now_ms));
+        let words = "the pin is younger than 72 h: it may itself be the hostile one";
+        let warning = if is_young { words } else { "" };
+        let alone = || Remark { why: warning.to_owned(), severity: None };
+        let Some(pin) = state.standing().filter(|pin| pin.content != observed.content) else {
+            return alone();
+        };
+        let Some(bytes) = self.at_hand(pin.content.digest).await else { return alone() };
+        let triage = compare(&Case {
+            before: Side { content: &pin.content, bytes: &bytes },
+            after: Side { content: &observed.content, bytes: &observed.bytes },
+            material: &Material::default(),
+            signatures: None,
+            is_young,
+            now_ms,
+        });
+        let glue = if is_young { "; " } else { "" };
+        let why = format!("{warning}{glue}{}", triage.summary());
+        Remark { why, severity: Some(triage.severity) }
+    }
+
+    /// A pinned manifest's bytes, from memory or the ledger.
+    async fn at_hand(&self, digest: Digest) -> Option<Bytes> {
+        if let Some(manifest) = self.memory.manifests.get(&digest) {
+            return Some(manifest.bytes);
+        }
+        let reading = self.edges.ledger.manifest(&digest);
+        let manifest = tokio::time::timeout(PATIENCE, reading).await.ok()?.ok()??;
+        Some(manifest.bytes)
+    }
+}

@@ -11,10 +11,11 @@ mod reading;
 mod reason;
 mod writing;
 
+pub use crate::printable::is_unprintable;
 pub use fault::Fault;
 pub use ledger::Ledger;
 pub use reading::Filter;
-pub use reason::{Reason, is_unprintable};
+pub use reason::Reason;
 
 use std::sync::Arc;
 

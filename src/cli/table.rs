@@ -1,11 +1,10 @@
 //! Text for terminals: aligned, short, and unable to do anything to the terminal.
 
-use std::borrow::Cow;
 use std::io;
 
 use super::output::Printer;
-use crate::decide::is_unprintable;
 use crate::oci::Digest;
+pub(crate) use crate::printable::escape;
 
 /// How wide lines of words are, at most.
 pub(crate) const WIDTH: usize = 98;
@@ -61,21 +60,6 @@ fn aligned(row: &[String], widths: &[usize]) -> String {
     line.trim_end().to_owned()
 }
 
-/// Text with everything unprintable spelled out: `\u{1b}`.
-pub(crate) fn escape(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unprintable) {
-        return Cow::Borrowed(text);
-    }
-    let spelled = |character: char| {
-        if is_unprintable(character) {
-            character.escape_default().to_string()
-        } else {
-            character.to_string()
-        }
-    };
-    Cow::Owned(text.chars().map(spelled).collect())
-}
-
 /// The begin of a digest, `sha256:0123456789ab`: enough to tell two apart, not to name one.
 pub(crate) fn short(digest: &Digest) -> String {
     format!("{}:{}", digest.algorithm().name(), &digest.hex()[..SHORT])
@@ -128,12 +112,6 @@ mod tests {
         let widths = [8, 3];
         let lines = rows.map(|row| aligned(&row.map(str::to_owned), &widths));
         assert_eq!(lines, ["TAG       PIN", "alpine:3  x", "ä"]);
-    }
-
-    #[test]
-    fn nothing_that_moves_the_cursor_or_hides_reaches_a_terminal() {
-        assert_eq!(escape("plain, größer, 修复"), "plain, größer, 修复");
-        assert_eq!(escape("a\u{1b}[2Jb\nc\u{202e}d\u{7f}"), "a\\u{1b}[2Jb\\nc\\u{202e}d\\u{7f}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::fault::Fault;
 use crate::event::{Draft, EventKind};
 use crate::pin::PinKey;
+use crate::printable::is_unprintable;
 
 /// How long a reason may be, in characters.
 pub(super) const REASON_LIMIT: usize = 500;
@@ -64,19 +65,6 @@ impl<'de> Deserialize<'de> for Reason {
         let text = String::deserialize(deserializer)?;
         text.parse().map_err(serde::de::Error::custom)
     }
-}
-
-/// Whether a character moves the cursor, changes colours, or shows nothing or something else than
-/// it is: control characters, line and paragraph separators, invisible and bidirectional marks
-/// (Unicode TR 36, "bidirectional text spoofing").
-pub fn is_unprintable(character: char) -> bool {
-    character.is_control()
-        || matches!(
-            character,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-                | '\u{e0000}'..='\u{e007f}'
-        )
 }
 
 #[cfg(test)]

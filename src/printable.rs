@@ -1,6 +1,7 @@
 //! What may be shown: text of strangers that can do nothing to a terminal, a log or its reader.
 
 use std::borrow::Cow;
+use std::fmt::Write as _;
 
 /// Whether a character moves the cursor, changes colours, or shows nothing or something else than
 /// it is: control characters, line and paragraph separators, invisible and bidirectional marks
@@ -43,7 +44,7 @@ pub fn escape_json(line: &str) -> Cow<'_, str> {
         if is_hidden(character) {
             let mut units = [0; 2];
             for unit in character.encode_utf16(&mut units) {
-                spelled.push_str(&format!("\\u{unit:04x}"));
+                write!(spelled, "\\u{unit:04x}").expect("memory takes it");
             }
         } else {
             spelled.push(character);

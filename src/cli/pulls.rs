@@ -180,11 +180,11 @@ impl Sum {
         };
         let more = if self.has_more_clients { "more than " } else { "" };
         let clients = count(self.clients.len() as u64, "client");
-        let mut words = format!("{} by {more}{clients}", count(self.pulls, "pull"));
-        if self.refused > 0 {
-            words += &format!("; {} refused", self.refused);
-        }
-        words
+        let refused = match self.refused {
+            0 => String::new(),
+            number => format!("; {number} refused"),
+        };
+        format!("{} by {more}{clients}{refused}", count(self.pulls, "pull"))
     }
 }
 
@@ -221,7 +221,8 @@ fn remark(config: &Config, folder: &Path, walked: Walked) -> anyhow::Result<()> 
         tell(&format!("there is no journal in {}", folder.display()))?;
     }
     if walked.skipped > 0 {
-        tell(&format!("{} lines were left out: torn, or none of this version's", walked.skipped))?;
+        let count = walked.skipped;
+        tell(&format!("lines left out (torn, or none of this version's): {count}"))?;
     }
     Ok(())
 }

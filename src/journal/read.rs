@@ -35,7 +35,8 @@ pub struct Filter {
 pub struct Walked {
     /// Files that were read.
     pub files: u64,
-    /// Lines that were left out: torn, or not as this version writes them.
+    /// Lines that might have been wanted, and were left out: torn, or not as this version writes
+    /// them.
     pub skipped: u64,
 }
 
@@ -146,10 +147,6 @@ fn read_file(
     walked.files += 1;
     let mut lines = Lines { reader: BufReader::with_capacity(128 << 10, file), line: Vec::new() };
     while let Some(line) = lines.next()? {
-        let Some(line) = line else {
-            walked.skipped += 1;
-            continue;
-        };
         if !sieve.may_pass(line) {
             continue;
         }
@@ -173,8 +170,8 @@ struct Lines {
 }
 
 impl Lines {
-    /// The next line without its end; `Some(None)` for one that is too long, or has no end.
-    fn next(&mut self) -> io::Result<Option<Option<&[u8]>>> {
+    /// The next line without its end; of one that is too long the begin.
+    fn next(&mut self) -> io::Result<Option<&[u8]>> {
         self.line.clear();
         let limit = LINE_LIMIT as u64 + 1;
         if self.reader.by_ref().take(limit).read_until(b'\n', &mut self.line)? == 0 {
@@ -182,9 +179,9 @@ impl Lines {
         }
         if self.line.last() == Some(&b'\n') {
             self.line.pop();
-            return Ok(Some(Some(&self.line)));
+        } else {
+            self.reader.skip_until(b'\n')?;
         }
-        self.reader.skip_until(b'\n')?;
-        Ok(Some(None))
+        Ok(Some(&self.line))
     }
 }

@@ -20,9 +20,10 @@ use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::certificate::CertificateFault;
 use crate::config::{Config, ListenerConfig};
-use crate::http::Registry;
 use crate::http::listener::{AllowFrom, Listener, ListenerLimits};
 use crate::http::tls::ServerTls;
+use crate::http::{Noting, Registry};
+use crate::journal::{self, Journal};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
 use crate::oci::Registry as Name;
@@ -87,6 +88,8 @@ pub struct App {
     pub pull: Arc<Pull>,
     /// The ledger.
     pub ledger: Arc<FileLedger>,
+    /// Who pulled what.
+    pub journal: Arc<Journal>,
     /// Where it listens.
     pub addresses: Addresses,
     store: Arc<FsStore>,
@@ -110,6 +113,7 @@ impl App {
         let options = Options::new(&config.cache, Arc::clone(&clock), metrics.cache.clone());
         let store = Arc::new(FsStore::open_as(&config.data_dir, options).map_err(in_data_dir)?);
         let links = Arc::new(Links::open(&config.data_dir).map_err(in_data_dir)?);
+        let journal = Arc::new(start_journal(config, &metrics, &clock));
         let edges = Edges {
             ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,
             store: Arc::clone(&store) as _,
@@ -119,7 +123,12 @@ impl App {
         };
         let (stop, stopped) = watch::channel(false);
         let pull = Pull::new(edges, settings);
-        let mut wiring = Wiring { pull: Arc::clone(&pull), stopped, running: JoinSet::new() };
+        let mut wiring = Wiring {
+            pull: Arc::clone(&pull),
+            journal: Arc::clone(&journal),
+            stopped,
+            running: JoinSet::new(),
+        };
         let (listeners, certificates) = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
@@ -135,7 +144,7 @@ impl App {
         wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
         let addresses = Addresses { listeners, admin };
         let running = wiring.running;
-        Ok(Self { pull, ledger, addresses, store, certificates, stop, running })
+        Ok(Self { pull, ledger, journal, addresses, store, certificates, stop, running })
     }
 
     /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error`,
@@ -172,6 +181,7 @@ impl App {
         });
         let is_clean = ended.await.is_ok();
         self.running.shutdown().await;
+        self.close_journal().await;
         self.close_store().await;
         self.ledger.close().await;
         is_clean
@@ -179,6 +189,12 @@ impl App {
 }
 
 impl App {
+    async fn close_journal(&self) {
+        let journal = Arc::clone(&self.journal);
+        // What it panics of is told by its own hook.
+        let _ = tokio::task::spawn_blocking(move || journal.close()).await;
+    }
+
     async fn close_store(&self) {
         let store = Arc::clone(&self.store);
         let closed = tokio::task::spawn_blocking(move || store.close()).await;
@@ -224,6 +240,12 @@ fn label<'a>(name: &'a Name, configured: &BTreeSet<Name>) -> &'a str {
     known.map_or(name.as_str(), |known| known.pattern)
 }
 
+fn start_journal(config: &Config, metrics: &Metrics, clock: &Arc<dyn Clock>) -> Journal {
+    let metrics = metrics.journal.clone();
+    journal::Options::of(config)
+        .map_or_else(Journal::off, |options| Journal::start(options, Arc::clone(clock), metrics))
+}
+
 async fn open_ledger(
     config: &Config,
     accept_rollback: bool,
@@ -243,6 +265,7 @@ async fn open_ledger(
 
 struct Wiring {
     pull: Arc<Pull>,
+    journal: Arc<Journal>,
     stopped: watch::Receiver<bool>,
     running: JoinSet<()>,
 }
@@ -283,13 +306,16 @@ impl Wiring {
             let config = ListenerConfig { address, ..config.clone() };
             bound.push((socket, config, tls));
         }
-        let configs = bound.iter().map(|(_, config, _)| config.clone()).collect();
+        let configs: Vec<_> = bound.iter().map(|(_, config, _)| config.clone()).collect();
         let certificates: Vec<_> = bound.iter().filter_map(|(_, _, tls)| tls.clone()).collect();
         for tls in &certificates {
             self.running.spawn(Arc::clone(tls).watch(self.stopped.clone()));
         }
         for (socket, config, tls) in bound {
-            let service = Arc::new(Registry::new(Arc::clone(&self.pull), config.clone()));
+            let listener = listener_name(&config, &configs);
+            let noting = Noting { journal: Arc::clone(&self.journal), listener };
+            let service = Registry::new(Arc::clone(&self.pull), config.clone(), noting);
+            let service = Arc::new(service);
             let answer = move |request, peer| {
                 if let Some(response) = service.call_again(&request, peer) {
                     return Either::Left(std::future::ready(response));
@@ -333,6 +359,15 @@ impl Wiring {
         };
         self.running.spawn(listener.run(answer, self.stopped.clone()));
         Ok(address)
+    }
+}
+
+/// A listener as the journal names it: its kind, with its address where there are several of it.
+fn listener_name(config: &ListenerConfig, all: &[ListenerConfig]) -> Arc<str> {
+    let kind = config.kind.name();
+    match all.iter().filter(|other| other.kind == config.kind).count() {
+        0 | 1 => kind.into(),
+        _ => format!("{kind}@{}", config.address).into(),
     }
 }
 

@@ -10,6 +10,7 @@ mod doctor;
 mod exit;
 mod ledger;
 mod output;
+mod pulls;
 mod registry;
 mod rules;
 mod serve;
@@ -66,6 +67,8 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),
+    /// Show which clients pulled what
+    Pulls(pulls::PullsArgs),
     /// Ask the rules
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
@@ -103,6 +106,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => wait(of_many(), demo::run(args)),
         Command::Doctor(args) => wait(of_one(), doctor::run(&global, args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
+        Command::Pulls(args) => pulls::run(&global, args),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),
         Command::Setup(args) => setup::run(&global, args),

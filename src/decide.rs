@@ -11,6 +11,7 @@ mod reading;
 mod reason;
 mod writing;
 
+pub use crate::printable::is_unprintable;
 pub use fault::Fault;
 pub use ledger::Ledger;
 pub use reading::Filter;

@@ -10,4 +10,4 @@ pub mod route;
 pub mod tls;
 pub mod tombstone;
 
-pub use handle::Registry;
+pub use handle::{Noting, Registry};

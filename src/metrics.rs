@@ -4,6 +4,7 @@
 //! configuration and the built-in list, everything else is an enumeration of ours.
 
 mod cache;
+mod journal;
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -11,6 +12,7 @@ use prometheus::{
 };
 
 pub use cache::CacheMetrics;
+pub use journal::JournalMetrics;
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub events: IntCounterVec,
     /// Fills of blobs from an upstream.
     pub fills: FillMetrics,
+    /// How the journal of pulls is.
+    pub journal: JournalMetrics,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
     /// What else listeners tell.
@@ -270,6 +274,7 @@ impl Metrics {
             connections: make.gauges("connections", "Client connections open", &["listener"]),
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: FillMetrics::new(&make),
+            journal: JournalMetrics::new(&make),
             ledger: LedgerMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),

@@ -11,7 +11,6 @@ pub mod media_type;
 pub mod name;
 pub mod range;
 pub mod reference;
-mod shown;
 mod text;
 
 pub use descriptor::{Descriptor, Platform};
@@ -22,4 +21,3 @@ pub use media_type::{Accept, MediaType, Representation};
 pub use name::{NameError, Registry, Repository, Tag};
 pub use range::RangeRequest;
 pub use reference::{ManifestReference, Reference, ReferenceError};
-pub use shown::{SHOWN_LIMIT, Shown, escape, escape_within, is_unprintable};

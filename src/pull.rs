@@ -43,7 +43,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
 pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
-pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
+pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard, is_canary};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
 pub use resume::Arriving;
@@ -55,6 +55,7 @@ use crate::blob::BlobStore;
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::{ListenerKind, Retention};
+use crate::journal::Outcome;
 use crate::ledger::{LedgerStore, StoredManifest};
 use crate::metrics::Metrics;
 use crate::oci::{Accept, Digest, ManifestReference, Registry, Repository};
@@ -212,6 +213,8 @@ pub struct ManifestReply {
     pub bytes: Option<bytes::Bytes>,
     /// What the client is to be told, in words.
     pub warnings: Vec<String>,
+    /// What came of the request, as the journal writes it.
+    pub outcome: Outcome,
     /// What it rests on, if the same may be answered again without another look.
     pub standing: Option<Standing>,
 }
@@ -224,6 +227,7 @@ impl From<StoredManifest> for ManifestReply {
             size_bytes: Some(manifest.content.size_bytes),
             bytes: Some(manifest.bytes),
             warnings: Vec::new(),
+            outcome: Outcome::ByDigest,
             standing: None,
         }
     }

@@ -30,8 +30,9 @@ use serde::{Deserialize, Serialize};
 
 use self::findings::Findings;
 use self::read::Read;
-use crate::oci::{Digest, Shown, escape_within};
+use crate::oci::Digest;
 use crate::pin::{Content, TagState};
+use crate::printable::{Shown, escape_within};
 
 /// How many entries of a list are shown.
 pub const FEW: usize = 12;

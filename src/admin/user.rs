@@ -2,7 +2,7 @@
 
 use std::io::Read as _;
 
-use crate::oci::is_unprintable;
+use crate::printable::is_unprintable;
 
 /// The most of the user database that is read, in bytes.
 const DATABASE_LIMIT: u64 = 4 << 20;

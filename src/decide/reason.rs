@@ -6,8 +6,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::fault::Fault;
 use crate::event::{Draft, EventKind};
-use crate::oci::is_unprintable;
 use crate::pin::PinKey;
+use crate::printable::is_unprintable;
 
 /// How long a reason may be, in characters.
 pub(super) const REASON_LIMIT: usize = 500;

@@ -1,6 +1,7 @@
 //! One request on a registry listener, from its head to its answer.
 
 mod again;
+mod noting;
 mod shelf;
 
 use std::hash::{BuildHasher as _, RandomState};
@@ -25,6 +26,8 @@ use crate::pull::{Asker, BlobRequest, ListRequest, ManifestRequest, Pull, Reason
 use crate::upstream::{ClientCredential, Upstream};
 use again::{Answers, Counted};
 
+pub use noting::Noting;
+
 /// A registry listener's service.
 pub struct Registry {
     pull: Arc<Pull>,
@@ -36,6 +39,7 @@ pub struct Registry {
     /// Answers that may be given again.
     answers: Answers,
     counted: Counted,
+    noting: Noting,
     next_request: AtomicU64,
     /// Sets its request ids apart from those of other listeners and other runs: in a container
     /// every process has the same id.
@@ -53,7 +57,7 @@ struct Located {
 
 impl Registry {
     /// A listener's service.
-    pub fn new(pull: Arc<Pull>, config: ListenerConfig) -> Self {
+    pub fn new(pull: Arc<Pull>, config: ListenerConfig, noting: Noting) -> Self {
         let counted = Counted::new(&pull.edges().metrics, config.kind.name());
         Self {
             pull,
@@ -65,6 +69,7 @@ impl Registry {
             told: moka::sync::Cache::new(1000),
             answers: Answers::default(),
             counted,
+            noting,
             next_request: AtomicU64::new(0),
             run: RandomState::new().hash_one("run"),
         }
@@ -173,7 +178,8 @@ impl Registry {
         }
         let accepts = request.headers().get_all(header::ACCEPT);
         let lines: Vec<_> = accepts.iter().filter_map(|line| line.to_str().ok()).collect();
-        let mut reply = self
+        let (client, asked) = (located.asker.client, self.noting.asked(&located, &reference));
+        let replied = self
             .pull
             .manifest(ManifestRequest {
                 upstream: located.upstream,
@@ -184,12 +190,14 @@ impl Registry {
                 accept_text: Some(lines.join(", ")).filter(|text| !text.is_empty()),
                 asker: located.asker,
             })
-            .await?;
+            .await;
+        let noted = self.noting.note(asked, client, is_head, &replied);
+        let mut reply = replied?;
         let again = reply.standing.take().zip(reply.bytes.clone());
         let mut response = answer::manifest(reply);
         echo(located.ns.as_ref(), &mut response);
         if let Some((standing, bytes)) = again {
-            self.answers.keep(request, &response, bytes, standing);
+            self.answers.keep(request, &response, bytes, (standing, noted));
         }
         Ok(response)
     }

@@ -81,7 +81,7 @@ impl Pull {
 
     /// Lets the ledger forget a canary that a killed process left: its conflict would stand open.
     pub(super) async fn forget_canary(&self, key: &PinKey, state: &TagState) {
-        let is_left = key.registry.as_str() == REGISTRY && state.pin.is_some();
+        let is_left = is_canary(&key.registry) && state.pin.is_some();
         if !is_left || self.canary_upstream(key.repository.as_str()).is_some() {
             return;
         }
@@ -97,7 +97,7 @@ impl Pull {
 
     /// The canary's rule, if the tag is the canary's.
     pub(super) fn canary_rule(&self, key: &PinKey) -> Option<Arc<Rule>> {
-        if key.registry.as_str() != REGISTRY {
+        if !is_canary(&key.registry) {
             return None;
         }
         match self.canary.load().as_ref()?.policy.decide(key) {
@@ -105,6 +105,11 @@ impl Pull {
             Decision::Exempt | Decision::Unmatched => None,
         }
     }
+}
+
+/// Whether a registry is a canary's: what asks there is no client, but the doctor watching one.
+pub fn is_canary(registry: &Registry) -> bool {
+    registry.as_str() == REGISTRY
 }
 
 impl Drop for CanaryGuard {

@@ -8,6 +8,7 @@ use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use super::standing::Epoch;
 use super::{ManifestReply, ManifestRequest, Pull};
+use crate::journal::Outcome;
 use crate::ledger::StoredManifest;
 use crate::oci::{Digest, Manifest, ManifestReference};
 use crate::pin::{Pin, PinKey, TagState};
@@ -57,7 +58,9 @@ impl Pull {
         let asked = self.asked(&key);
         let result = self.cover(&request, &key, &rule, &asked).await;
         let (state, trouble) = result.map_err(|refusal| refusal.of(&key))?;
+        let is_unsure = trouble.is_some();
         let warnings = self.stand(&key, &rule, &state, trouble)?;
+        let outcome = self.outcome(&state, is_unsure);
         let pin = state.pin.as_ref().ok_or_else(|| unpinned(&key))?;
         let manifest = self.pinned(&request, &key, pin, &asked).await;
         let manifest = manifest.map_err(|refusal| refusal.of(&key))?;
@@ -69,7 +72,7 @@ impl Pull {
         whole.map_err(|refusal| refusal.of(&key))?;
         let standing = self.standing_of_tag(epoch, &state, &rule, &asked, digest);
         let standing = standing.filter(|_| warnings.is_empty());
-        Ok(ManifestReply { warnings, digest: Some(digest), standing, ..manifest.into() })
+        Ok(ManifestReply { warnings, outcome, digest: Some(digest), standing, ..manifest.into() })
     }
 
     /// The tag's state after whatever has to be asked first, and what went wrong while asking.
@@ -177,9 +180,7 @@ impl Pull {
                 pin.content.digest, open.observed
             ));
         }
-        if let (Some(pin), Some(from)) = (&state.pin, &state.followed_from)
-            && is_within(pin.since_ms, now_ms, WARN_AFTER_FOLLOWING)
-        {
+        if let Some((pin, from)) = just_moved(state, now_ms) {
             let digest = pin.content.digest;
             warnings.push(format!("immutag: {key} moved from {from} to {digest}"));
         }
@@ -188,6 +189,19 @@ impl Pull {
             warnings.push(format!("immutag: the recorded manifest, unverified now: {why}"));
         }
         Ok(warnings)
+    }
+
+    /// What came of a request that is answered from the pin.
+    fn outcome(&self, state: &TagState, is_unsure: bool) -> Outcome {
+        if state.conflict.is_some() {
+            Outcome::Held
+        } else if is_unsure {
+            Outcome::Stale
+        } else if just_moved(state, self.edges.clock.wall_ms()).is_some() {
+            Outcome::Followed
+        } else {
+            Outcome::Pinned
+        }
     }
 
     /// Whether the upstream deleted the tag while its pin was young.
@@ -282,6 +296,12 @@ impl Pull {
         let manifest = fetched.map_err(|refusal| not_held(key, child.digest, &refusal))?;
         Ok((manifest, child.digest))
     }
+}
+
+/// The pin, and what it followed the upstream from within the last 24 hours.
+fn just_moved(state: &TagState, now_ms: u64) -> Option<(&Pin, &Digest)> {
+    let (pin, from) = state.pin.as_ref().zip(state.followed_from.as_ref())?;
+    is_within(pin.since_ms, now_ms, WARN_AFTER_FOLLOWING).then_some((pin, from))
 }
 
 fn target(request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {

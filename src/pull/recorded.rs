@@ -8,6 +8,7 @@ use super::asking::Question;
 use super::refusal::{Reason, Refusal};
 use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::config::Credentials;
+use crate::journal::Outcome;
 use crate::ledger::StoredManifest;
 use crate::oci::ManifestKind;
 use crate::pin::{Content, PinKey};
@@ -24,7 +25,7 @@ impl Pull {
         let origin = request.origin();
         let reply = match key {
             Some(key) => self.recorded(request, key).await?,
-            None => self.relay(request, None).await?,
+            None => ManifestReply { outcome: Outcome::Exempt, ..self.relay(request, None).await? },
         };
         self.check_reply(&origin, &reply).await?;
         Ok(reply)
@@ -47,6 +48,7 @@ impl Pull {
                 });
                 let Some(manifest) = stale else { return Err(refusal) };
                 let mut reply = ManifestReply::from(manifest);
+                reply.outcome = Outcome::Stale;
                 let why = if refusal.reason == Reason::Offline {
                     "immutag is offline".to_owned()
                 } else {
@@ -91,7 +93,7 @@ impl Pull {
                 self.observe_later(key.clone(), manifest.content.clone());
             }
         }
-        Ok(manifest.into())
+        Ok(ManifestReply { outcome: Outcome::Recorded, ..manifest.into() })
     }
 
     /// Relays a HEAD's claim; `None` if the answer has no digest, so that a GET must tell.
@@ -119,6 +121,7 @@ impl Pull {
             size_bytes: Some(size_bytes),
             bytes: None,
             warnings: Vec::new(),
+            outcome: Outcome::Recorded,
             standing: None,
         }))
     }

@@ -1,7 +1,7 @@
 //! What speaks for a severity, and what all of it comes to.
 
 use super::{FEW, Severity};
-use crate::oci::{Shown, escape_within};
+use crate::printable::{Shown, escape_within};
 
 /// The most characters of a reason.
 const REASON_LIMIT: usize = 400;

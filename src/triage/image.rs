@@ -9,7 +9,8 @@ use super::findings::{Findings, Kind};
 use super::layers::LayerChange;
 use super::read::{ORIGIN, Read};
 use super::{Case, Few, Severity, Triage, judge};
-use crate::oci::{Digest, Shown};
+use crate::oci::Digest;
+use crate::printable::Shown;
 
 /// A value that changed, came or went.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use super::image::{FieldChange, ImageChange, OriginChange};
 use super::layers::{LayerChange, LayerKind};
 use super::read::Read;
 use super::{Case, Severity, Triage};
-use crate::oci::Shown;
+use crate::printable::Shown;
 
 /// Names in the environment that decide what a program loads or runs before it does its work.
 const LOADERS: [&str; 14] = [

@@ -8,7 +8,8 @@ use super::findings::{Findings, Kind};
 use super::material::Material;
 use super::read::Read;
 use super::{Case, Few, PLATFORMS_LOOKED_INTO, Severity, Triage, image};
-use crate::oci::{Descriptor, Digest, Manifest, Platform, Shown};
+use crate::oci::{Descriptor, Digest, Manifest, Platform};
+use crate::printable::Shown;
 
 /// How the platforms of an index changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::oci::{Digest, Manifest, Shown};
+use crate::oci::{Digest, Manifest};
 use crate::pin::Content;
+use crate::printable::Shown;
 
 /// What an image may say of where it comes from, as annotation or label
 /// (OCI image-spec, annotations.md). All of it is a claim.

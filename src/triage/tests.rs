@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::event::{Draft, EventKind};
-use crate::oci::is_unprintable;
+use crate::printable::is_unprintable;
 use fixtures::{Made, attestation, compared, image, image_typed, index, typical};
 
 mod fixtures;

@@ -86,6 +86,8 @@ fn what_setup_writes_is_proven_by_a_tag_that_moves_and_what_is_missing_is_found(
         assert_eq!(ran.status.code(), Some(0), "{ran:#?}");
         let listed = immutag.cli(&["ledger", "list", "--conflicts"]).ok().stdout;
         assert_eq!(listed, "", "the canaries are forgotten");
+        let pulls = immutag.cli(&["pulls"]).ok();
+        assert_eq!(pulls.stdout, "", "the doctor's canary is no client's pull");
         drop(daemons);
 
         for file in ["/etc/docker/daemon.json", "/etc/containers/registries.conf.d/immutag.conf"] {

@@ -19,6 +19,7 @@ mod live;
 mod network;
 mod packaging;
 mod private;
+mod pulls;
 mod reactions;
 mod real_clients;
 mod round;

@@ -7,7 +7,11 @@ use super::source::Source;
 /// The modules from the ground up. A module may name those of the layers below its own; those
 /// of its own layer only where `together` says so.
 const LAYERS: &[Layer] = &[
-    Layer::new("pure", true, &["event", "oci", "pin", "policy", "secret", "triage", "units"]),
+    Layer::new(
+        "pure",
+        true,
+        &["event", "oci", "pin", "policy", "printable", "secret", "triage", "units"],
+    ),
     Layer::new("base", true, &["clock", "config", "metrics", "telemetry"]),
     Layer::new("edges", false, &["blob", "journal", "ledger", "notify", "upstream"]),
     Layer::new("flows", false, &["decide", "pull", "push"]),

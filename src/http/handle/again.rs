@@ -19,6 +19,7 @@ use super::super::body::Body;
 use super::super::head::check_head;
 use super::Registry;
 use super::shelf::Shelf;
+use crate::journal::Subject;
 use crate::metrics::Metrics;
 use crate::pull::Standing;
 
@@ -36,22 +37,25 @@ struct Kept {
     headers: HeaderMap,
     bytes: Bytes,
     standing: Standing,
+    /// What the journal writes of it.
+    noted: Option<Arc<Subject>>,
 }
 
 impl Answers {
-    /// Keeps the answer to a request.
+    /// Keeps the answer to a request, what it rests on, and what the journal writes of it.
     pub(super) fn keep(
         &self,
         request: &Request<Incoming>,
         response: &Response<Body>,
         bytes: Bytes,
-        standing: Standing,
+        (standing, noted): (Standing, Option<Arc<Subject>>),
     ) {
         let lines = request.headers().get_all(header::ACCEPT);
         // The request's own values are parts of its whole head.
         let accept = lines.iter().filter_map(|it| HeaderValue::from_bytes(it.as_bytes()).ok());
         let (accept, target) = (accept.collect(), target(request).into());
-        let kept = Kept { target, accept, headers: response.headers().clone(), bytes, standing };
+        let headers = response.headers().clone();
+        let kept = Kept { target, accept, headers, bytes, standing, noted };
         let size_bytes = kept.size_bytes();
         self.shelf.put(self.key(request, &lines), Arc::new(kept), size_bytes);
     }
@@ -125,7 +129,11 @@ impl Registry {
         // A connection that breaks off sends a client to the real registry: the long way refuses.
         let find = AssertUnwindSafe(|| {
             let kept = self.answers.find(request)?;
-            self.pull.stands(&kept.standing, peer.ip()).then_some(kept)
+            let stands = self.pull.stands(&kept.standing, peer.ip());
+            stands.then(|| {
+                self.noting.note_again(kept.noted.as_ref(), peer.ip(), request.method());
+                kept
+            })
         });
         let response = catch_unwind(find).ok().flatten()?.to_response();
         self.count(request.method(), response.status(), begun);

@@ -141,6 +141,47 @@ fn one_full_volume_for_all_stops_the_cache_before_the_ledger_and_recovers() {
     });
 }
 
+#[test]
+fn a_full_journal_volume_costs_entries_that_are_counted_and_told_once_and_no_pull() {
+    apart(
+        &a_full_journal_volume_costs_entries_that_are_counted_and_told_once_and_no_pull,
+        &[],
+        || {
+            let mut stage = on("journal", "size=1m");
+            let entries = || stage.immutag.metric("immutag_journal_entries_total", "");
+            let lost = || stage.immutag.metric("immutag_journal_dropped_total", "");
+            let told = |words: &str| stage.immutag.log().matches(words).count();
+            assert_eq!(stage.pin("1.0.0").status, 200);
+            eventually("an entry", || entries() >= 1.0);
+            let journal = stage.immutag.data_dir().join("journal");
+            let filler = fill(&journal, 0);
+            let mut number = 0;
+            let mut pull = || {
+                number += 1;
+                assert_eq!(stage.pin(&format!("2.0.{number}")).status, 200);
+            };
+            eventually("entries are lost", || {
+                pull();
+                lost() >= 50.0
+            });
+            assert_known_goes_on(&stage);
+            assert_eq!(told("the journal of pulls cannot be written"), 1);
+            std::fs::remove_file(filler).expect("our own file");
+            let before = entries();
+            eventually("entries are written again", || {
+                pull();
+                entries() > before
+            });
+            stage.immutag.wait_for_log("the journal of pulls is written again");
+            assert_eq!(told("the journal of pulls cannot be written"), 1);
+            let listed = stage.immutag.cli(&["pulls", "--ref", "registry.example/app:1.0.0"]).ok();
+            assert!(!listed.stdout.is_empty());
+            assert!(!listed.stderr.contains("left out"), "no line is torn: {}", listed.stderr);
+            stage.finish();
+        },
+    );
+}
+
 /// What is pinned is served, by tag and by digest.
 fn assert_known_goes_on(stage: &Stage) {
     let known = stage.immutag.direct_manifest(REGISTRY, "app", "1.0.0");

@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 client that reports what it saw: reason phrases, truncation, everything.
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ pub(crate) struct Call {
     fields: Fields,
     body: Vec<u8>,
     tls: Option<Arc<ClientConfig>>,
+    own: Option<Ipv4Addr>,
 }
 
 /// What came back.
@@ -70,6 +71,7 @@ impl Call {
             fields: Fields::default(),
             body: Vec::new(),
             tls: None,
+            own: None,
         }
     }
 
@@ -84,6 +86,12 @@ impl Call {
         body.clone_into(&mut self.body);
         let length = body.len().to_string();
         self.field("Content-Length", &length)
+    }
+
+    /// Comes from this one of the machine's addresses.
+    pub(crate) fn from(mut self, own: Ipv4Addr) -> Self {
+        self.own = Some(own);
+        self
     }
 
     /// Speaks TLS and trusts by this configuration.
@@ -130,7 +138,10 @@ impl Call {
     }
 
     fn connect(&self) -> io::Result<Wire> {
-        let socket = TcpStream::connect(&self.host)?;
+        let socket = match self.own {
+            Some(own) => connect_from(own, self.host.parse().expect("an address"))?,
+            None => TcpStream::connect(&self.host)?,
+        };
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.set_write_timeout(Some(PATIENCE))?;
         let Some(tls) = &self.tls else { return Ok(Wire::Plain(socket)) };
@@ -139,6 +150,14 @@ impl Call {
         let connection = ClientConnection::new(tls.clone(), name).map_err(io::Error::other)?;
         Ok(Wire::Client(Box::new(StreamOwned::new(connection, socket))))
     }
+}
+
+fn connect_from(own: Ipv4Addr, to: SocketAddr) -> io::Result<TcpStream> {
+    use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
+    let stream = socket(AddressFamily::INET, SocketType::STREAM, None)?;
+    bind(&stream, &SocketAddr::new(IpAddr::V4(own), 0))?;
+    connect(&stream, &to)?;
+    Ok(TcpStream::from(stream))
 }
 
 impl Answer {

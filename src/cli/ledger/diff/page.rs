@@ -2,7 +2,7 @@
 
 use super::super::super::table::{WIDTH, wrapped};
 use crate::admin::socket::Explained;
-use crate::oci::Shown;
+use crate::printable::Shown;
 use crate::triage::{
     ConfigChange, FieldChange, ImageChange, LayerChange, OriginChange, PlatformChange, Triage,
 };

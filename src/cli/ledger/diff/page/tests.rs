@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::oci::is_unprintable;
+use crate::printable::is_unprintable;
 
 const EVIL: &str = "\u{1b}[2J\u{202e}x";
 

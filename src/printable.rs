@@ -1,10 +1,11 @@
-//! Text of others, made fit to be shown: labels of images, words of registries.
+//! What may be shown: text of strangers (labels of images, words of registries and clients) that can
+//! do nothing to a terminal, a log or its reader.
 //!
 //! Whoever publishes an image writes its labels. Shown as they are, they could move the cursor of
 //! a terminal, reverse the order of what is read, or fill the screen.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -64,6 +65,27 @@ fn spell(character: char, to: &mut String) {
     } else {
         to.push(character);
     }
+}
+
+/// A line of JSON with everything unprintable as JSON spells it, `\u202e`; outside its strings
+/// there is none, but for the line's end, which stays.
+pub fn escape_json(line: &str) -> Cow<'_, str> {
+    let is_hidden = |character: char| character != '\n' && is_unprintable(character);
+    if !line.contains(is_hidden) {
+        return Cow::Borrowed(line);
+    }
+    let mut spelled = String::with_capacity(line.len() + 16);
+    for character in line.chars() {
+        if is_hidden(character) {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                write!(spelled, "\\u{unit:04x}").expect("memory takes it");
+            }
+        } else {
+            spelled.push(character);
+        }
+    }
+    Cow::Owned(spelled)
 }
 
 /// A text of somebody else, escaped and at most [`SHOWN_LIMIT`] characters long: there is no other
@@ -140,6 +162,16 @@ mod tests {
         assert_eq!(Shown::new("a\"b").quoted(), "\"a\\\"b\"");
         assert_eq!(Shown::new("windows/amd64 (10.0)").named(), "windows/amd64 (10.0)");
         assert_eq!(Shown::new("linux/amd64: low, b").named(), "\"linux/amd64: low, b\"");
+    }
+
+    #[test]
+    fn json_says_the_same_when_what_hides_is_spelled_out() {
+        let text = "a\u{202e}b\u{7f}c\u{9b}d\u{e0041}e\"f\\g\nh";
+        let line = serde_json::to_string(&text).unwrap() + "\n";
+        let escaped = escape_json(&line);
+        assert!(escaped.is_ascii() && escaped.ends_with("\"\n"), "{escaped}");
+        assert_eq!(serde_json::from_str::<String>(&escaped).unwrap(), text);
+        assert_eq!(escape_json("{\"größer\":1}\n"), "{\"größer\":1}\n");
     }
 
     proptest! {

@@ -1,0 +1,76 @@
+//! What the journal of pulls is told: each manifest that a client got, and each that was refused for
+//! a reason of ours.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use hyper::Method;
+
+use super::Located;
+use crate::journal::{Journal, Subject};
+use crate::oci::{ManifestReference, Reference};
+use crate::pull::{ManifestReply, Reason, Refusal, is_canary};
+
+/// The journal, as one listener tells it.
+#[derive(Clone)]
+pub struct Noting {
+    /// The journal.
+    pub journal: Arc<Journal>,
+    /// The listener: its kind, with its address where there are several of the kind.
+    pub listener: Arc<str>,
+}
+
+impl Noting {
+    /// What a client asks for, as it is noted; `None` for what is not.
+    pub(super) fn asked(
+        &self,
+        located: &Located,
+        reference: &ManifestReference,
+    ) -> Option<Reference> {
+        let registry = &located.upstream.name;
+        if !self.journal.is_on() || is_canary(registry) {
+            return None;
+        }
+        let (tag, digest) = match reference {
+            ManifestReference::Digest(digest) => (None, Some(*digest)),
+            ManifestReference::Tag(tag) => (Some(tag.clone()), None),
+        };
+        let (registry, repository) = (registry.clone(), located.repository.clone());
+        Some(Reference { registry, repository, tag, digest })
+    }
+
+    /// Notes what came of it; what was noted, for the same answer may be given again.
+    pub(super) fn note(
+        &self,
+        asked: Option<Reference>,
+        client: IpAddr,
+        is_head: bool,
+        replied: &Result<ManifestReply, Refusal>,
+    ) -> Option<Arc<Subject>> {
+        let asked = asked?;
+        let subject = match replied {
+            Ok(reply) => Subject::given(&self.listener, asked, reply.digest, reply.outcome),
+            Err(refusal) if is_noted(refusal) => {
+                let (reason, kept_from) = (refusal.reason.name(), refusal.observed);
+                Subject::refused(&self.listener, asked, reason, kept_from.or(refusal.pinned))
+            }
+            Err(_) => return None,
+        };
+        self.journal.note(&subject, client, is_head);
+        Some(subject)
+    }
+
+    /// Notes that the same was given again.
+    pub(super) fn note_again(&self, noted: Option<&Arc<Subject>>, client: IpAddr, method: &Method) {
+        if let Some(subject) = noted {
+            self.journal.note(subject, client, *method == Method::HEAD);
+        }
+    }
+}
+
+/// Whether a refusal is ours, of a covered tag or of a digest that was denied. What the upstream
+/// does not have was not pulled, and whoever guesses names could fill the journal.
+fn is_noted(refusal: &Refusal) -> bool {
+    let is_covered = refusal.key.is_some() && refusal.reason != Reason::ManifestUnknown;
+    is_covered || refusal.reason == Reason::DigestRevoked
+}

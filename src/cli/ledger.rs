@@ -38,6 +38,9 @@ enum LedgerCommand {
         /// Only those with an open conflict
         #[arg(long)]
         conflicts: bool,
+        /// Only those that the upstream says are gone
+        #[arg(long)]
+        deleted: bool,
     },
     /// Show all that is known of a tag
     Show(TagArg),
@@ -135,8 +138,8 @@ fn request(command: LedgerCommand) -> (Request, Option<PathBuf>) {
         LedgerCommand::Export { output } => return (Request::Export, output),
         LedgerCommand::Forget { tag, why } => Request::Forget { key: tag.key, reason: why.reason },
         LedgerCommand::History(tag) => Request::History { key: tag.key },
-        LedgerCommand::List { glob, conflicts } => {
-            Request::List(Filter { glob, only_conflicts: conflicts })
+        LedgerCommand::List { glob, conflicts, deleted } => {
+            Request::List(Filter { glob, only_conflicts: conflicts, only_deleted: deleted })
         }
         LedgerCommand::Rebuild => Request::Rebuild,
         LedgerCommand::Reject(TagDecision { tag, digest, why }) => {

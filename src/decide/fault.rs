@@ -24,9 +24,24 @@ pub enum Fault {
     /// The ledger did not take it, or did not answer. A decision may or may not be written.
     #[error("{0}")]
     Failed(String),
+    /// The digest was imported for the tag, and nothing has confirmed it yet.
+    #[error(
+        "{digest} was imported for {key} and no answer of the upstream has confirmed it: there is \
+         nothing yet that could be approved or rejected. It becomes the pin by itself when the \
+         upstream answers it; `immutag ledger approve {key} --digest D` takes what the upstream \
+         answered instead, `immutag ledger forget {key}` drops the import"
+    )]
+    IsClaim {
+        /// The tag.
+        key: PinKey,
+        /// The digest.
+        digest: Digest,
+    },
     /// The digest is what the tag stands for now.
     #[error(
-        "{digest} is what {key} stands for; approve another digest for the tag, or revoke this one"
+        "{digest} is what {key} stands for, and cannot be rejected: approve another digest for \
+         the tag (`immutag ledger approve {key} --digest D`), deny this one everywhere (`immutag \
+         ledger revoke {digest}`), or both in one (`approve … --revoke {digest}`)"
     )]
     IsStanding {
         /// The tag.

@@ -23,6 +23,9 @@ pub struct Filter {
     pub glob: Option<String>,
     /// Only tags with an open conflict.
     pub only_conflicts: bool,
+    /// Only tags that the upstream says are gone.
+    #[serde(default)]
+    pub only_deleted: bool,
 }
 
 pub(super) async fn list(
@@ -38,7 +41,8 @@ pub(super) async fn list(
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = Some(last.clone());
         for (key, state) in page {
-            let is_wanted = state.conflict.is_some() || !filter.only_conflicts;
+            let is_wanted = (state.conflict.is_some() || !filter.only_conflicts)
+                && (state.deleted_ms.is_some() || !filter.only_deleted);
             if !is_wanted || is_blank(&state) || !names(&pattern, &key) {
                 continue;
             }

@@ -269,14 +269,14 @@ async fn a_list_is_filtered_by_any_name_of_a_tag_and_by_conflict() {
         (Some("docker.io/*"), false, 0),
         (Some("alpine:4.*"), false, 0),
     ] {
-        let filter = Filter { glob: glob.map(str::to_owned), only_conflicts };
+        let filter = Filter { glob: glob.map(str::to_owned), only_conflicts, ..Filter::default() };
         let found = desk.all(Request::List(filter)).await.unwrap().len();
         assert_eq!(found, expected, "{glob:?}");
     }
     desk.write(EventKind::Healed, 'a').await;
-    let filter = Filter { glob: None, only_conflicts: true };
+    let filter = Filter { only_conflicts: true, ..Filter::default() };
     assert!(desk.all(Request::List(filter)).await.unwrap().is_empty());
-    let filter = Filter { glob: Some("[".into()), only_conflicts: false };
+    let filter = Filter { glob: Some("[".into()), ..Filter::default() };
     assert!(matches!(desk.all(Request::List(filter)).await, Err(Fault::SpoilsGlob(_))));
 }
 

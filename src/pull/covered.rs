@@ -310,9 +310,14 @@ fn revoked_pin(key: &PinKey, pin: &Pin) -> Refusal {
 /// In the block's form on a mirror: a plain 404 sends clients to the real registry, where by then
 /// there may be something else.
 fn gone(key: &PinKey, state: &TagState) -> Refusal {
+    let pinned = state.pin.as_ref().map(|pin| pin.content.digest);
+    let pin = pinned.map_or_else(|| "D".to_owned(), |digest| digest.to_string());
     Refusal {
-        pinned: state.pin.as_ref().map(|pin| pin.content.digest),
-        help: format!("to start anew: immutag ledger forget {key} --reason WHY"),
+        pinned,
+        help: format!(
+            "to serve the pin all the same: immutag ledger approve {key} --digest {pin} --reason \
+             WHY; to start anew: immutag ledger forget {key} --reason WHY"
+        ),
         ..Refusal::new(
             Reason::PinnedContentGone,
             format!("the upstream deleted {key} within 72 h of its first sight"),

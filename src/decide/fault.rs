@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::reason::REASON_LIMIT;
-use crate::ledger::LedgerError;
+use crate::ledger::{BULK_LIMIT, LedgerError};
 use crate::oci::Digest;
 use crate::pin::PinKey;
 
@@ -24,6 +24,12 @@ pub enum Fault {
     /// The ledger did not take it, or did not answer. A decision may or may not be written.
     #[error("{0}")]
     Failed(String),
+    /// The list has more tags than one batch can hold.
+    #[error(
+        "the list names more than {BULK_LIMIT} tags, more than is written at once: split it; each \
+         part is all or nothing"
+    )]
+    ExceedsImport,
     /// The digest was imported for the tag, and nothing has confirmed it yet.
     #[error(
         "{digest} was imported for {key} and no answer of the upstream has confirmed it: there is \

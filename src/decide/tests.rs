@@ -9,13 +9,19 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::clock::ManualClock;
 use crate::event::{Draft, EventKind};
-use crate::ledger::{LedgerStore, MemoryLedger, Outcome};
+use crate::ledger::{Entry, LedgerStore, MemoryLedger, Outcome};
 use crate::pin::Content;
 
 #[async_trait]
 impl Ledger for MemoryLedger {
     async fn rebuild(&self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault> {
+        let events = self.events(from, 100).await?;
+        let with = |event| Entry { event, manifests: Vec::new() };
+        Ok(events.into_iter().map(with).collect())
     }
 
     async fn verify(self: Arc<Self>) -> Result<Verified, Fault> {
@@ -297,8 +303,10 @@ async fn an_export_has_every_event_in_order() {
     for _ in 0..600 {
         desk.write(EventKind::Repeated, 'b').await;
     }
-    let sequences: Vec<_> = desk.all(Request::Export).await.unwrap();
-    let sequences = sequences.iter().map(|reply| match reply {
+    let replies: Vec<_> = desk.all(Request::Export).await.unwrap();
+    let [Reply::Status(status), events @ ..] = replies.as_slice() else { panic!("{replies:?}") };
+    assert_eq!(status.sequence, 603);
+    let sequences = events.iter().map(|reply| match reply {
         Reply::Event(event) => event.sequence,
         other => panic!("{other:?}"),
     });

@@ -22,11 +22,7 @@ const PAGE_BYTES: usize = 1 << 20;
 
 /// The entries from sequence `from` on: whole batches, until there are `limit` entries or 1 MiB of
 /// manifests. Nothing is left out, so a page may be longer by what one batch holds.
-pub(crate) fn entries(
-    shared: &Shared,
-    from: u64,
-    limit: usize,
-) -> Result<Vec<Entry>, LedgerError> {
+pub(crate) fn entries(shared: &Shared, from: u64, limit: usize) -> Result<Vec<Entry>, LedgerError> {
     let (head, from) = (shared.head(), from.max(1));
     let mut found = Vec::new();
     if from > head.last.sequence {
@@ -52,11 +48,7 @@ pub(crate) fn entries(
 }
 
 /// A manifest belongs to the first event of its batch that observed it, else to the last one.
-fn with_manifests(
-    shared: &Shared,
-    at: Position,
-    batch: Batch,
-) -> Result<Vec<Entry>, LedgerError> {
+fn with_manifests(shared: &Shared, at: Position, batch: Batch) -> Result<Vec<Entry>, LedgerError> {
     let with_none = |event| Entry { event, manifests: Vec::new() };
     let mut entries: Vec<_> = batch.events.into_iter().map(with_none).collect();
     for attachment in &batch.attachments {

@@ -1,5 +1,7 @@
 //! What the ledger answers, for people and for programs.
 
+pub(super) mod imports;
+
 use std::io;
 
 use super::super::client::Answer;
@@ -35,6 +37,8 @@ pub(super) async fn print(
             let remark = if changed { "" } else { "; nothing was written" };
             printer.line(&format!("{}{remark}", escape(&message)))?;
         }
+        Some(Reply::Imported(imported)) => imports::print(printer, &imported)?,
+        Some(Reply::Manifest(manifest)) => printer.line(&manifest.manifest.to_string())?,
         Some(Reply::Status(status)) => pairs(printer, &status_pairs(&status))?,
         Some(Reply::Verified(verified)) => {
             printer.line("the ledger is sound")?;
@@ -49,6 +53,8 @@ fn json(printer: &mut Printer, reply: &Reply) -> io::Result<()> {
     match reply {
         Reply::Decided(decided) => printer.json(decided),
         Reply::Event(event) => printer.json(event),
+        Reply::Imported(imported) => printer.json(imported),
+        Reply::Manifest(manifest) => printer.json(manifest),
         Reply::Status(status) => printer.json(status),
         Reply::Tag(entry) => printer.json(entry),
         Reply::Verified(verified) => printer.json(verified),

@@ -8,6 +8,7 @@
 //! `recover` reads `anchor`, `snapshot` and, by `scan`, the log, and judges before it changes
 //! anything.
 
+mod adopt;
 mod anchor;
 mod ask;
 mod batch;
@@ -37,6 +38,7 @@ mod verify;
 mod watch;
 mod writer;
 
+pub use adopt::{AdoptError, Adoption, is_blank};
 pub use disk::{Disk, LogFile, RealDisk};
 pub use entries::Entry;
 pub(crate) use lock::Lock;

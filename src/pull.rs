@@ -8,6 +8,7 @@ mod asking;
 mod blob;
 mod by_digest;
 mod canary;
+mod claim;
 mod closure;
 mod complete;
 mod covered;
@@ -39,7 +40,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
-pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
+pub use blob::{BlobBody, BlobReply, BlobRequest, OnItsWay, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};

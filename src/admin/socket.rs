@@ -7,9 +7,11 @@
 
 pub mod cache;
 pub mod canary;
+mod import;
 mod place;
 mod warm;
 
+pub use import::ImportRequest;
 pub use place::{Socket, bind, connect, path};
 pub use warm::{Refused, WarmRequest};
 
@@ -61,6 +63,8 @@ pub enum Line {
     Failed(Fault),
     /// The canary is in place until the client closes its side.
     Placed,
+    /// The lines of a list may come.
+    Ready,
     /// Nothing was warmed, or not all; nothing follows.
     Refused(Refused),
     /// A piece of the answer.
@@ -143,6 +147,10 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                 Ok(Ok(Asked::Canary { canary })) => {
                     let gone = canary::gone(&mut reader, &mut stop);
                     canary::keep(&doers, canary, &who, &mut writer, gone).await
+                }
+                Ok(Ok(Asked::Import { import })) => {
+                    let wires = (&mut reader, &mut writer);
+                    import::take(&doers, import, &who, wires, &mut stop).await
                 }
                 Ok(Ok(Asked::Warm { warm })) => {
                     tracing::info!(who, reference = ?warm.reference, "a person warms the cache");

@@ -1,6 +1,7 @@
 //! `immutag ledger …`: through the server if one runs, on the files themselves if not.
 
 mod export;
+mod import;
 mod view;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use clap::{Args, Subcommand};
 
 use self::export::ExportFormat;
+use self::import::ImportArgs;
 use super::client::Place;
 use super::exit::Code;
 use super::output::{FormatArgs, Printer};
@@ -41,6 +43,8 @@ enum LedgerCommand {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Take pins of a list or of another ledger over, until the upstream confirms them
+    Import(ImportArgs),
 }
 
 /// What is one request, and its answer.
@@ -122,20 +126,26 @@ struct TagDecision {
 }
 
 pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<ExitCode> {
-    let place = Place::new(&global.load()?, args.accept_rollback);
+    let config = global.load()?;
+    let place = Place::new(&config, args.accept_rollback);
     let mut printer = Printer::new(args.format);
-    let client = place.open().await?;
-    match args.command {
+    let asking = match args.command {
+        LedgerCommand::Asking(asking) => asking,
         LedgerCommand::Export { format, output } => {
+            let client = place.open().await?;
             export::export(&client, format, output.as_deref()).await?;
+            client.close().await;
+            return Ok(Code::Ok.into());
         }
-        LedgerCommand::Asking(asking) => {
-            let request = request(asking);
-            let in_full = matches!(request, Request::Show { .. });
-            let mut answer = client.ask(request).await?;
-            view::print(&mut printer, &mut answer, in_full).await?;
+        LedgerCommand::Import(args) => {
+            return import::run(&config, &place, args, &mut printer).await;
         }
-    }
+    };
+    let request = request(asking);
+    let client = place.open().await?;
+    let in_full = matches!(request, Request::Show { .. });
+    let mut answer = client.ask(request).await?;
+    view::print(&mut printer, &mut answer, in_full).await?;
     client.close().await;
     Ok(Code::Ok.into())
 }

@@ -87,7 +87,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long the writer waits for an index that is slower than it.
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);
 /// What people or upstreams wrote is kept up to this length, in bytes.
-const TEXT_BYTES: usize = 4096;
+pub(super) const TEXT_BYTES: usize = 4096;
 
 impl Writer {
     /// Serves until nobody is left to ask.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::claim;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use super::standing::Epoch;
@@ -82,8 +83,15 @@ impl Pull {
     ) -> Result<(Arc<TagState>, Option<Refusal>), Refusal> {
         let state = self.edges.ledger.state(key).await?;
         self.permit_covered(request, state.as_deref()).await?;
+        if is_fresh(asked, rule, self.now_ms())
+            && let Some(refusal) = state.as_deref().and_then(|it| claim::contested(key, rule, it))
+        {
+            return Err(refusal);
+        }
         let state = match state {
-            Some(state) if state.pin.is_some() || state.recorded.is_some() => state,
+            // What was recorded is compared with what was imported first.
+            Some(state) if state.pin.is_some() => state,
+            Some(state) if state.recorded.is_some() && state.claim.is_none() => state,
             _ => return Ok((self.sight(target(request, key, rule)).await?, None)),
         };
         let state = self.promote(request, key, rule, state).await?;
@@ -92,8 +100,7 @@ impl Pull {
         }
         // "Gone" must be true right now: the upstream may have the tag again.
         let is_gone = self.is_gone(&state);
-        let at_ms = asked.at_ms.load(Ordering::Relaxed);
-        if !is_gone && at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
+        if !is_gone && is_fresh(asked, rule, self.now_ms()) {
             return Ok((state, None));
         }
         // Nobody is asked, so nothing is known against the pin that was not known before.
@@ -282,6 +289,12 @@ impl Pull {
         let manifest = fetched.map_err(|refusal| not_held(key, child.digest, &refusal))?;
         Ok((manifest, child.digest))
     }
+}
+
+/// Whether the upstream was asked less than `recheck` ago.
+fn is_fresh(asked: &Asked, rule: &Rule, now_ms: u64) -> bool {
+    let at_ms = asked.at_ms.load(Ordering::Relaxed);
+    at_ms != 0 && is_within(at_ms, now_ms, rule.recheck)
 }
 
 fn target(request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {

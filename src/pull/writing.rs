@@ -63,7 +63,7 @@ impl Pull {
         String::new()
     }
 
-    fn remember_seen(&self, target: &Target, observed: &StoredManifest) {
+    pub(super) fn remember_seen(&self, target: &Target, observed: &StoredManifest) {
         let Target { upstream, key, .. } = target;
         let media_type = Some(observed.content.media_type.clone());
         let digest = observed.content.digest;
@@ -223,7 +223,7 @@ impl Pull {
     }
 
     /// Counts and logs an event that is durable.
-    fn tell(&self, draft: &Draft, reaction: Option<Reaction>) {
+    pub(super) fn tell(&self, draft: &Draft, reaction: Option<Reaction>) {
         let metrics = &self.edges.metrics;
         metrics.events.with_label_values(&[draft.kind.name()]).inc();
         let Some(key) = &draft.key else { return };
@@ -254,6 +254,7 @@ impl Pull {
         match draft.kind {
             _ if is_conflict => line!(error, "a tag moved: the upstream answers another digest"),
             EventKind::Pinned => line!(info, "first sight: pinned"),
+            EventKind::Confirmed => line!(info, "what was imported is confirmed: pinned"),
             EventKind::Observed => line!(info, "a recorded tag has a new digest"),
             EventKind::Followed => line!(warn, "the pin followed the upstream, by rule"),
             EventKind::Accepted => line!(warn, "the new digest stood long enough: it is the pin"),

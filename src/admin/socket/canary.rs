@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::cache::CacheRequest;
-use super::{Doers, Line, WarmRequest, Writer, stopped};
+use super::{Doers, ImportRequest, Line, WarmRequest, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
 
@@ -29,6 +29,11 @@ pub enum Asked {
     Canary {
         /// Where it is.
         canary: CanaryRequest,
+    },
+    /// A list of claims, in the lines that follow.
+    Import {
+        /// How, and how many.
+        import: ImportRequest,
     },
     /// Content in the cache.
     Warm {

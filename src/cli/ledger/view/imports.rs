@@ -6,7 +6,7 @@ use super::super::super::output::Printer;
 use super::super::super::table::{Table, short};
 use crate::decide::Imported;
 
-pub(super) fn print(printer: &mut Printer, imported: &Imported) -> io::Result<()> {
+pub(in super::super) fn print(printer: &mut Printer, imported: &Imported) -> io::Result<()> {
     let Imported { new, known, not_comparable, conflicting, .. } = imported;
     if *conflicting > 0 {
         conflicts(printer, imported)?;

@@ -1,0 +1,1 @@
+//! Lists as they are, and as they must not be.

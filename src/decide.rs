@@ -5,6 +5,7 @@
 //! is an event with who and why; it is durable when it is answered.
 
 mod fault;
+mod import;
 mod ledger;
 mod plan;
 mod reading;
@@ -13,6 +14,7 @@ mod writing;
 
 pub use crate::printable::is_unprintable;
 pub use fault::Fault;
+pub use import::{Claimed, ImportConflict, ImportOrder, Imported, import};
 pub use ledger::Ledger;
 pub use reading::Filter;
 pub use reason::Reason;
@@ -24,7 +26,7 @@ use tokio::sync::mpsc;
 
 use crate::event::Event;
 use crate::ledger::{LedgerStatus, Verified};
-use crate::oci::Digest;
+use crate::oci::{Digest, MediaType};
 use crate::pin::{PinKey, TagState};
 
 /// What a person asks for.
@@ -43,7 +45,8 @@ pub enum Request {
         /// Why.
         reason: Reason,
     },
-    /// All events, oldest first, up to the last one at the time of the request.
+    /// How the ledger is, and then all events and manifests, oldest first, up to the last one at
+    /// the time of the request. A manifest comes right before the event that brought it.
     Export,
     /// The ledger forgets a tag: the next answer of the upstream is a first sight.
     Forget {
@@ -98,12 +101,28 @@ pub enum Reply {
     Decided(Decided),
     /// An event.
     Event(Box<Event>),
+    /// What came of an import.
+    Imported(Box<Imported>),
+    /// A manifest that the ledger has.
+    Manifest(Box<ExportedManifest>),
     /// How the ledger is.
     Status(LedgerStatus),
     /// A tag.
     Tag(Box<TagEntry>),
     /// The log is sound.
     Verified(Verified),
+}
+
+/// A manifest, as the export writes it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct ExportedManifest {
+    /// Its digest.
+    pub manifest: Digest,
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its bytes, in base64 (RFC 4648, section 4).
+    pub base64: String,
 }
 
 /// What came of a decision.

@@ -8,6 +8,7 @@
 //! `recover` reads `anchor`, `snapshot` and, by `scan`, the log, and judges before it changes
 //! anything.
 
+mod adopt;
 mod anchor;
 mod ask;
 mod batch;
@@ -15,6 +16,7 @@ mod batch;
 mod contract;
 mod cursor;
 mod disk;
+mod entries;
 mod facts;
 mod files;
 mod index;
@@ -36,7 +38,9 @@ mod verify;
 mod watch;
 mod writer;
 
+pub use adopt::{AdoptError, Adoption, is_blank};
 pub use disk::{Disk, LogFile, RealDisk};
+pub use entries::Entry;
 pub(crate) use lock::Lock;
 pub use memory::MemoryLedger;
 pub use open::{OnSync, OpenError, OpenOptions};
@@ -145,6 +149,12 @@ pub trait LedgerStore: Send + Sync {
         manifest: Option<StoredManifest>,
     ) -> Result<Outcome, LedgerError>;
 
+    /// Writes events about different tags, each as [`LedgerStore::append`] would with its
+    /// `expected`: all of them or none, whatever crashes. At most [`BULK_LIMIT`] at once. Gives
+    /// the sequence number of the last one; `None`: another writer was first at one of the tags,
+    /// and nothing was written.
+    async fn append_all(&self, drafts: Vec<(Draft, u64)>) -> Result<Option<u64>, LedgerError>;
+
     /// Writes an event that has no key (a revocation, for one), and gives it back.
     async fn append_global(&self, draft: Draft) -> Result<Event, LedgerError>;
 
@@ -196,6 +206,26 @@ pub trait LedgerStore: Send + Sync {
         };
         self.append(draft, 0, Some(manifest)).await
     }
+}
+
+/// How many events [`LedgerStore::append_all`] takes: what becomes one batch is read, and shown, as
+/// one, so it has a bound.
+pub const BULK_LIMIT: usize = 20_000;
+
+/// Whether these are events about so many different tags as one batch may have.
+fn check_bulk(drafts: &[(Draft, u64)]) -> Result<(), LedgerError> {
+    let mut keys = std::collections::HashSet::new();
+    if drafts.len() > BULK_LIMIT {
+        return Err(LedgerError::Refused("that is more than is written at once"));
+    }
+    for (draft, _) in drafts {
+        let key = draft.key.as_ref();
+        let key = key.ok_or(LedgerError::Refused("an event about a tag must name the tag"))?;
+        if !keys.insert(key) {
+            return Err(LedgerError::Refused("events that are written at once have a tag each"));
+        }
+    }
+    Ok(())
 }
 
 /// How long a client should wait before it tries again, after a [`LedgerError`].

@@ -95,6 +95,8 @@ pub struct Seen {
     pub first_ms: u64,
     /// Whether it was, at some time, the pin or (under `record`) what was served.
     pub was_served: bool,
+    /// How often the upstream came back to it after it had been at something else.
+    pub flaps: u32,
 }
 
 /// A difference between pin and upstream that nobody has decided yet.
@@ -107,7 +109,7 @@ pub struct OpenConflict {
     pub since_ms: u64,
     /// When the conflict was last written down, in milliseconds since the Unix epoch.
     pub recorded_ms: u64,
-    /// How often the upstream has flapped between this and the pin.
+    /// How often the upstream has come back to this one, over all the tag's time.
     pub flaps: u32,
     /// How many repeats were recorded so far.
     pub repeats: u64,
@@ -235,7 +237,8 @@ impl TagState {
 
     fn see(&mut self, content: &Content, time_ms: u64) {
         if self.seen(&content.digest).is_none() && self.seen.len() < SEEN_LIMIT {
-            self.seen.push(Seen { content: content.clone(), first_ms: time_ms, was_served: false });
+            let content = content.clone();
+            self.seen.push(Seen { content, first_ms: time_ms, was_served: false, flaps: 0 });
         }
     }
 
@@ -287,8 +290,12 @@ impl TagState {
 
     fn open_conflict(&mut self, event: &Event) {
         let Some(observed) = event.observed_digest() else { return };
-        let flapped = u32::from(event.kind == EventKind::Flapped);
-        let flaps = self.conflict.as_ref().map_or(0, |open| open.flaps) + flapped;
+        let flapped = u32::from(event.kind != EventKind::Conflict);
+        let seen = self.seen.iter_mut().find(|seen| seen.content.digest == observed);
+        let flaps = seen.map_or(0, |seen| {
+            seen.flaps = seen.flaps.saturating_add(flapped);
+            seen.flaps
+        });
         self.deleted_ms = None;
         self.conflict = Some(OpenConflict {
             observed,

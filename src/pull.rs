@@ -9,6 +9,7 @@ mod attached;
 mod blob;
 mod by_digest;
 mod canary;
+mod claim;
 mod closure;
 mod complete;
 mod covered;
@@ -42,7 +43,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
-pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
+pub use blob::{BlobBody, BlobReply, BlobRequest, OnItsWay, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard, is_canary};
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};

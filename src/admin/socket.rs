@@ -8,10 +8,12 @@
 pub mod cache;
 pub mod canary;
 mod diff;
+mod import;
 mod place;
 mod warm;
 
 pub use diff::{DiffRequest, Explained, NOTHING_TO_COMPARE};
+pub use import::ImportRequest;
 pub use place::{Socket, bind, connect, path};
 pub use warm::{Refused, WarmRequest};
 
@@ -65,6 +67,8 @@ pub enum Line {
     Failed(Fault),
     /// The canary is in place until the client closes its side.
     Placed,
+    /// The lines of a list may come.
+    Ready,
     /// Nothing was warmed, or not all; nothing follows.
     Refused(Refused),
     /// A piece of the answer.
@@ -149,6 +153,10 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                     canary::keep(&doers, canary, &who, &mut writer, gone).await
                 }
                 Ok(Ok(Asked::Diff { diff })) => diff::answer(&doers, diff, &mut stop).await,
+                Ok(Ok(Asked::Import { import })) => {
+                    let wires = (&mut reader, &mut writer);
+                    import::take(&doers, import, &who, wires, &mut stop).await
+                }
                 Ok(Ok(Asked::Warm { warm })) => {
                     tracing::info!(who, reference = ?warm.reference, "a person warms the cache");
                     warm::warm(&doers, warm, &mut reader, &mut writer, &mut stop).await

@@ -15,8 +15,10 @@ use tokio::task::JoinHandle;
 use crate::admin::{socket, user};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::decide::{Fault, Ledger, Reply, Request, execute};
-use crate::ledger::{FileLedger, Lock, OpenError, OpenOptions};
+use crate::decide::{
+    Claimed, Fault, ImportOrder, Imported, Ledger, Reply, Request, execute, import,
+};
+use crate::ledger::{FileLedger, Lock, OpenError, OpenOptions, is_blank};
 
 /// How long a server that holds the lock may take to make its socket.
 const START_TRIES: u32 = 20;
@@ -61,6 +63,18 @@ impl Place {
     /// Whether there is anything that a ledger would leave.
     pub(super) fn exists(&self) -> bool {
         ["ledger", "anchor"].iter().any(|name| self.data_dir.join(name).exists())
+    }
+
+    /// Whether there is no ledger yet, or an empty one, and no server runs on it.
+    pub(super) async fn is_blank(&self) -> anyhow::Result<bool> {
+        Ok(!self.finds_server().await? && is_blank(&self.data_dir)?)
+    }
+
+    /// How a new ledger is made here from another one's events.
+    pub(super) fn adoption(&self) -> anyhow::Result<OpenOptions> {
+        check_owner(&self.data_dir)?;
+        let expected_id = self.expected_id.clone();
+        Ok(OpenOptions { expected_id, ..OpenOptions::new(&self.data_dir) })
     }
 
     /// Finds the server, or takes the lock.
@@ -142,6 +156,21 @@ impl Client {
         }
     }
 
+    /// Imports a list, all of it or nothing.
+    pub(super) async fn import(
+        &self,
+        order: ImportOrder,
+        claims: &[Claimed],
+    ) -> anyhow::Result<Imported> {
+        match self {
+            Self::Own(ledger) => {
+                let who = user::name_of(rustix::process::getuid().as_raw());
+                Ok(import(&**ledger, claims, order, &who).await?)
+            }
+            Self::Server(data_dir) => import_by_server(data_dir, order, claims).await,
+        }
+    }
+
     /// Lets the ledger go; without this it goes when the process ends.
     pub(super) async fn close(self) {
         if let Self::Own(ledger) = self {
@@ -165,6 +194,32 @@ impl Answer {
                 _ => bail!("the server answered what nobody asked for"),
             },
         }
+    }
+}
+
+async fn import_by_server(
+    data_dir: &Path,
+    order: ImportOrder,
+    claims: &[Claimed],
+) -> anyhow::Result<Imported> {
+    let request = socket::ImportRequest { order, count: claims.len() };
+    let mut lines = ask_server(data_dir, &serde_json::json!({ "import": request })).await?;
+    match next_line(&mut lines).await? {
+        socket::Line::Ready => {}
+        socket::Line::Failed(fault) => return Err(fault.into()),
+        _ => bail!("the server answered what nobody asked for"),
+    }
+    let mut text = Vec::new();
+    for claimed in claims {
+        serde_json::to_writer(&mut text, claimed)?;
+        text.push(b'\n');
+    }
+    // A server that refuses in the middle says why below.
+    let _ = lines.get_mut().get_mut().write_all(&text).await;
+    match next_line(&mut lines).await? {
+        socket::Line::Reply(Reply::Imported(imported)) => Ok(*imported),
+        socket::Line::Failed(fault) => Err(fault.into()),
+        _ => bail!("the server answered what nobody asked for"),
     }
 }
 

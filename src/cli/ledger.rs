@@ -1,28 +1,29 @@
 //! `immutag ledger …`: through the server if one runs, on the files themselves if not.
 
 mod diff;
+mod export;
+mod import;
 mod view;
 
-use std::fs::File;
-use std::io::{self, BufWriter, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use super::client::{Answer, Place};
+use self::export::ExportFormat;
+use self::import::ImportArgs;
+use super::client::Place;
 use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use super::{Global, parse_key};
-use crate::decide::{Filter, Reason, Reply, Request};
+use crate::decide::{Filter, Reason, Request};
 use crate::oci::Digest;
 use crate::pin::PinKey;
 
 #[derive(Debug, Args)]
 pub(super) struct LedgerArgs {
     #[command(subcommand)]
-    command: AnyCommand,
+    command: LedgerCommand,
     #[command(flatten)]
     format: FormatArgs,
     /// Open a ledger that is older than its anchor says, and write that down
@@ -31,15 +32,27 @@ pub(super) struct LedgerArgs {
 }
 
 #[derive(Debug, Subcommand)]
-enum AnyCommand {
+enum LedgerCommand {
+    #[command(flatten)]
+    Asking(Asking),
     /// Show what changed at a tag, and how alarming that looks
     Diff(diff::DiffArgs),
-    #[command(flatten)]
-    Asked(LedgerCommand),
+    /// Write everything as JSON lines, or the pins as references
+    Export {
+        /// What is written
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: ExportFormat,
+        /// To this file instead of standard output; it must not exist
+        #[arg(long, value_name = "FILE")]
+        output: Option<PathBuf>,
+    },
+    /// Take pins of a list or of another ledger over, until the upstream confirms them
+    Import(ImportArgs),
 }
 
+/// What is one request, and its answer.
 #[derive(Debug, Subcommand)]
-enum LedgerCommand {
+enum Asking {
     /// List tags
     List {
         /// Only these: `docker.io/library/*:3.*`, `acme/**`, `alpine`
@@ -47,6 +60,9 @@ enum LedgerCommand {
         /// Only those with an open conflict
         #[arg(long)]
         conflicts: bool,
+        /// Only those that the upstream says are gone
+        #[arg(long)]
+        deleted: bool,
     },
     /// Show all that is known of a tag
     Show(TagArg),
@@ -78,12 +94,6 @@ enum LedgerCommand {
         tag: TagArg,
         #[command(flatten)]
         why: Why,
-    },
-    /// Write all events as JSON lines
-    Export {
-        /// To this file instead of standard output; it must not exist
-        #[arg(long, value_name = "FILE")]
-        output: Option<PathBuf>,
     },
     /// Read all of the log, every hash and every manifest
     Verify,
@@ -122,64 +132,49 @@ pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<Exi
     let config = global.load()?;
     let place = Place::new(&config, args.accept_rollback);
     let mut printer = Printer::new(args.format);
-    let command = match args.command {
-        AnyCommand::Asked(command) => command,
-        AnyCommand::Diff(diff) => return diff::run(&config, &place, diff, printer).await,
+    let asking = match args.command {
+        LedgerCommand::Asking(asking) => asking,
+        LedgerCommand::Diff(diff) => return diff::run(&config, &place, diff, printer).await,
+        LedgerCommand::Export { format, output } => {
+            let client = place.open().await?;
+            export::export(&client, format, output.as_deref()).await?;
+            client.close().await;
+            return Ok(Code::Ok.into());
+        }
+        LedgerCommand::Import(args) => {
+            return import::run(&config, &place, args, &mut printer).await;
+        }
     };
-    let (request, output) = request(command);
-    let file = output.map(|path| create(&path)).transpose()?;
+    let request = request(asking);
     let client = place.open().await?;
     let in_full = matches!(request, Request::Show { .. });
     let mut answer = client.ask(request).await?;
-    match file {
-        Some(file) => export(file, &mut answer).await?,
-        None => view::print(&mut printer, &mut answer, in_full).await?,
-    }
+    view::print(&mut printer, &mut answer, in_full).await?;
     client.close().await;
     Ok(Code::Ok.into())
 }
 
-/// The request, and the file for its answer, if one was named.
-fn request(command: LedgerCommand) -> (Request, Option<PathBuf>) {
-    let request = match command {
-        LedgerCommand::Approve { decision, revoke } => {
+/// The request that a command is.
+fn request(command: Asking) -> Request {
+    match command {
+        Asking::Approve { decision, revoke } => {
             let TagDecision { tag, digest, why } = decision;
             Request::Approve { key: tag.key, digest, revoke, reason: why.reason }
         }
-        LedgerCommand::Export { output } => return (Request::Export, output),
-        LedgerCommand::Forget { tag, why } => Request::Forget { key: tag.key, reason: why.reason },
-        LedgerCommand::History(tag) => Request::History { key: tag.key },
-        LedgerCommand::List { glob, conflicts } => {
-            Request::List(Filter { glob, only_conflicts: conflicts })
+        Asking::Forget { tag, why } => Request::Forget { key: tag.key, reason: why.reason },
+        Asking::History(tag) => Request::History { key: tag.key },
+        Asking::List { glob, conflicts, deleted } => {
+            Request::List(Filter { glob, only_conflicts: conflicts, only_deleted: deleted })
         }
-        LedgerCommand::Rebuild => Request::Rebuild,
-        LedgerCommand::Reject(TagDecision { tag, digest, why }) => {
+        Asking::Rebuild => Request::Rebuild,
+        Asking::Reject(TagDecision { tag, digest, why }) => {
             Request::Reject { key: tag.key, digest, reason: why.reason }
         }
-        LedgerCommand::Revoke { digest, undo, why } => {
+        Asking::Revoke { digest, undo, why } => {
             Request::Revoke { digest, undo, reason: why.reason }
         }
-        LedgerCommand::Show(tag) => Request::Show { key: tag.key },
-        LedgerCommand::Status => Request::Status,
-        LedgerCommand::Verify => Request::Verify,
-    };
-    (request, None)
-}
-
-fn create(path: &Path) -> anyhow::Result<File> {
-    let made = File::create_new(path);
-    made.with_context(|| format!("{} cannot be written", path.display()))
-}
-
-/// Writes events to a file, durable when this returns. An error leaves a part.
-async fn export(file: File, answer: &mut Answer) -> anyhow::Result<()> {
-    let mut out = BufWriter::new(file);
-    while let Some(reply) = answer.next().await? {
-        if let Reply::Event(event) = reply {
-            serde_json::to_writer(&mut out, &event)?;
-            out.write_all(b"\n")?;
-        }
+        Asking::Show(tag) => Request::Show { key: tag.key },
+        Asking::Status => Request::Status,
+        Asking::Verify => Request::Verify,
     }
-    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-    Ok(())
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::reason::REASON_LIMIT;
-use crate::ledger::LedgerError;
+use crate::ledger::{BULK_LIMIT, LedgerError};
 use crate::oci::Digest;
 use crate::pin::PinKey;
 
@@ -24,9 +24,30 @@ pub enum Fault {
     /// The ledger did not take it, or did not answer. A decision may or may not be written.
     #[error("{0}")]
     Failed(String),
+    /// The list has more tags than one batch can hold.
+    #[error(
+        "the list names more than {BULK_LIMIT} tags, more than is written at once: split it; each \
+         part is all or nothing"
+    )]
+    ExceedsImport,
+    /// The digest was imported for the tag, and nothing has confirmed it yet.
+    #[error(
+        "{digest} was imported for {key} and no answer of the upstream has confirmed it: there is \
+         nothing yet that could be approved or rejected. It becomes the pin by itself when the \
+         upstream answers it; `immutag ledger approve {key} --digest D` takes what the upstream \
+         answered instead, `immutag ledger forget {key}` drops the import"
+    )]
+    IsClaim {
+        /// The tag.
+        key: PinKey,
+        /// The digest.
+        digest: Digest,
+    },
     /// The digest is what the tag stands for now.
     #[error(
-        "{digest} is what {key} stands for; approve another digest for the tag, or revoke this one"
+        "{digest} is what {key} stands for, and cannot be rejected: approve another digest for \
+         the tag (`immutag ledger approve {key} --digest D`), deny this one everywhere (`immutag \
+         ledger revoke {digest}`), or both in one (`approve … --revoke {digest}`)"
     )]
     IsStanding {
         /// The tag.

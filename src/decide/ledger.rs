@@ -5,13 +5,19 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::fault::Fault;
-use crate::ledger::{FileLedger, LedgerStore, Verified};
+use crate::ledger::{Entry, FileLedger, LedgerStore, Verified};
+
+/// How many entries are read at once.
+const PAGE: usize = 500;
 
 /// A store that can check itself and make its index anew.
 #[async_trait]
 pub trait Ledger: LedgerStore {
     /// Makes the index anew from the log; returns when it has caught up.
     async fn rebuild(&self) -> Result<(), Fault>;
+
+    /// The entries from sequence `from` on, at least one of them; none behind the last.
+    async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault>;
 
     /// Reads everything up to now, every hash and every manifest.
     ///
@@ -24,6 +30,10 @@ pub trait Ledger: LedgerStore {
 impl Ledger for FileLedger {
     async fn rebuild(&self) -> Result<(), Fault> {
         Ok(self.rebuild_index().await?)
+    }
+
+    async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault> {
+        Ok(Self::entries(self, from, PAGE).await?)
     }
 
     async fn verify(self: Arc<Self>) -> Result<Verified, Fault> {

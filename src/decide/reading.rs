@@ -1,17 +1,21 @@
 //! What the ledger knows, page by page.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use super::fault::Fault;
 use super::ledger::Ledger;
 use super::plan::is_blank;
-use super::{Reply, TagEntry};
+use super::{ExportedManifest, Reply, TagEntry};
+use crate::event::Event;
+use crate::ledger::{Entry, StoredManifest};
 use crate::oci::Digest;
 use crate::pin::{PinKey, TagState};
 use crate::policy::pattern::Pattern;
 
-/// How many tags or events are read at once.
+/// How many tags are read at once.
 const PAGE: usize = 500;
 
 /// Which tags to list. The default lets all through.
@@ -23,6 +27,9 @@ pub struct Filter {
     pub glob: Option<String>,
     /// Only tags with an open conflict.
     pub only_conflicts: bool,
+    /// Only tags that the upstream says are gone.
+    #[serde(default)]
+    pub only_deleted: bool,
 }
 
 pub(super) async fn list(
@@ -38,7 +45,8 @@ pub(super) async fn list(
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = Some(last.clone());
         for (key, state) in page {
-            let is_wanted = state.conflict.is_some() || !filter.only_conflicts;
+            let is_wanted = (state.conflict.is_some() || !filter.only_conflicts)
+                && (state.deleted_ms.is_some() || !filter.only_deleted);
             if !is_wanted || is_blank(&state) || !names(&pattern, &key) {
                 continue;
             }
@@ -76,24 +84,49 @@ pub(super) async fn history(
     Ok(())
 }
 
-/// What is written while this runs is left out: otherwise it might never end.
+/// What is written while this runs is left out: otherwise it might never end. At most one page of
+/// manifests is in memory, and not more than a few of them on their way.
 pub(super) async fn export(ledger: &dyn Ledger, to: &mpsc::Sender<Reply>) -> Result<(), Fault> {
-    let last = ledger.status().sequence;
+    let status = ledger.status();
+    let last = status.sequence;
+    if to.send(Reply::Status(status)).await.is_err() {
+        return Ok(());
+    }
     let mut next = 1;
     while next <= last {
-        let page = ledger.events(next, PAGE).await?;
+        let page = ledger.entries(next).await?;
         if page.is_empty() {
             let why = format!("the ledger ends before its last event, {last}");
             return Err(Fault::Failed(why));
         }
-        for event in page {
+        for Entry { event, manifests } in page {
             next = event.sequence + 1;
-            if event.sequence > last || to.send(Reply::Event(Box::new(event))).await.is_err() {
+            if event.sequence > last || send_entry(event, manifests, to).await.is_err() {
                 return Ok(());
             }
         }
     }
     Ok(())
+}
+
+async fn send_entry(
+    event: Event,
+    manifests: Vec<StoredManifest>,
+    to: &mpsc::Sender<Reply>,
+) -> Result<(), mpsc::error::SendError<()>> {
+    for StoredManifest { content, bytes } in manifests {
+        // Wait until all before is taken: a queue of such lines would be large.
+        drop(to.reserve_many(to.max_capacity()).await?);
+        let manifest = ExportedManifest {
+            manifest: content.digest,
+            media_type: content.media_type,
+            base64: STANDARD.encode(&bytes),
+        };
+        to.send(Reply::Manifest(Box::new(manifest)))
+            .await
+            .map_err(|_| mpsc::error::SendError(()))?;
+    }
+    to.send(Reply::Event(Box::new(event))).await.map_err(|_| mpsc::error::SendError(()))
 }
 
 fn entry(ledger: &dyn Ledger, key: PinKey, state: TagState) -> TagEntry {

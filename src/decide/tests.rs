@@ -9,13 +9,19 @@ use futures_util::FutureExt as _;
 use super::*;
 use crate::clock::ManualClock;
 use crate::event::{Draft, EventKind};
-use crate::ledger::{LedgerStore, MemoryLedger, Outcome};
-use crate::pin::Content;
+use crate::ledger::{Entry, LedgerStore, MemoryLedger, Outcome};
+use crate::pin::{Content, Provenance};
 
 #[async_trait]
 impl Ledger for MemoryLedger {
     async fn rebuild(&self) -> Result<(), Fault> {
         Ok(())
+    }
+
+    async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault> {
+        let events = self.events(from, 100).await?;
+        let with = |event| Entry { event, manifests: Vec::new() };
+        Ok(events.into_iter().map(with).collect())
     }
 
     async fn verify(self: Arc<Self>) -> Result<Verified, Fault> {
@@ -269,14 +275,14 @@ async fn a_list_is_filtered_by_any_name_of_a_tag_and_by_conflict() {
         (Some("docker.io/*"), false, 0),
         (Some("alpine:4.*"), false, 0),
     ] {
-        let filter = Filter { glob: glob.map(str::to_owned), only_conflicts };
+        let filter = Filter { glob: glob.map(str::to_owned), only_conflicts, ..Filter::default() };
         let found = desk.all(Request::List(filter)).await.unwrap().len();
         assert_eq!(found, expected, "{glob:?}");
     }
     desk.write(EventKind::Healed, 'a').await;
-    let filter = Filter { glob: None, only_conflicts: true };
+    let filter = Filter { only_conflicts: true, ..Filter::default() };
     assert!(desk.all(Request::List(filter)).await.unwrap().is_empty());
-    let filter = Filter { glob: Some("[".into()), only_conflicts: false };
+    let filter = Filter { glob: Some("[".into()), ..Filter::default() };
     assert!(matches!(desk.all(Request::List(filter)).await, Err(Fault::SpoilsGlob(_))));
 }
 
@@ -297,8 +303,10 @@ async fn an_export_has_every_event_in_order() {
     for _ in 0..600 {
         desk.write(EventKind::Repeated, 'b').await;
     }
-    let sequences: Vec<_> = desk.all(Request::Export).await.unwrap();
-    let sequences = sequences.iter().map(|reply| match reply {
+    let replies: Vec<_> = desk.all(Request::Export).await.unwrap();
+    let [Reply::Status(status), events @ ..] = replies.as_slice() else { panic!("{replies:?}") };
+    assert_eq!(status.sequence, 603);
+    let sequences = events.iter().map(|reply| match reply {
         Reply::Event(event) => event.sequence,
         other => panic!("{other:?}"),
     });
@@ -320,4 +328,111 @@ fn a_request_is_read_strictly() {
     ] {
         assert!(read(&bad).is_err(), "{bad}");
     }
+}
+
+#[tokio::test]
+async fn a_first_sight_may_be_vouched_for_once() {
+    let desk = Desk::with_conflicts("").await;
+    desk.write(EventKind::Deleted, 'a').await;
+    let decided = desk.approve('a').await.unwrap();
+    assert!(decided.changed && decided.message.contains("stays pinned"), "{decided:?}");
+    assert!(decided.message.contains("has deleted the tag"), "{decided:?}");
+    let state = desk.state().await;
+    let provenance = state.pin.as_ref().unwrap().provenance;
+    assert_eq!((provenance, state.deleted_ms.is_some()), (Provenance::Approved, true));
+    let sequence = desk.ledger.status().sequence;
+    assert!(!desk.approve('a').await.unwrap().changed);
+    assert_eq!(desk.ledger.status().sequence, sequence);
+}
+
+#[tokio::test]
+async fn deleted_tags_are_listed_by_themselves() {
+    let desk = Desk::with_conflicts("").await;
+    let filter = || Filter { only_deleted: true, ..Filter::default() };
+    assert!(desk.all(Request::List(filter())).await.unwrap().is_empty());
+    desk.write(EventKind::Deleted, 'a').await;
+    assert_eq!(desk.all(Request::List(filter())).await.unwrap().len(), 1);
+    // The same digest is there again: healed.
+    desk.write(EventKind::Healed, 'a').await;
+    assert!(desk.all(Request::List(filter())).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_flap_is_counted_and_a_roll_back_is_told_from_it() {
+    let desk = Desk::with_conflicts("b").await;
+    for _ in 0..2 {
+        desk.write(EventKind::Healed, 'a').await;
+        desk.write(EventKind::Flapped, 'b').await;
+    }
+    let open = desk.state().await.conflict.clone().unwrap();
+    assert_eq!((open.observed, open.flaps), (digest('b'), 2));
+    assert!(!desk.state().await.seen(&digest('b')).unwrap().was_served);
+    desk.approve('b').await.unwrap();
+    desk.write(EventKind::RolledBack, 'a').await;
+    let open = desk.state().await.conflict.clone().unwrap();
+    assert_eq!((open.observed, open.flaps), (digest('a'), 1));
+    assert!(desk.state().await.seen(&digest('a')).unwrap().was_served);
+}
+
+fn claimed(tag: &str, letter: char) -> Claimed {
+    Claimed { key: key(tag), digest: digest(letter), is_config: false, place: 1 }
+}
+
+impl Desk {
+    async fn import(&self, claims: &[Claimed], skips_conflicts: bool) -> Imported {
+        let order = ImportOrder { reason: reason(), is_dry_run: false, skips_conflicts };
+        import(&*self.ledger, claims, order, "alice").await.unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_list_is_imported_once_and_carries_who_and_why() {
+    let desk = Desk::with_conflicts("").await;
+    let list = [claimed("1", 'c'), claimed("2", 'd'), claimed("3.19.1", 'a')];
+    let order = ImportOrder { reason: reason(), is_dry_run: true, skips_conflicts: false };
+    let before = desk.ledger.status().sequence;
+    let dry = import(&*desk.ledger, &list, order, "alice").await.unwrap();
+    assert_eq!((dry.is_written, dry.new, dry.known), (false, 2, 1));
+    assert_eq!(desk.ledger.status().sequence, before);
+    let imported = desk.import(&list, false).await;
+    assert_eq!((imported.is_written, imported.new, imported.known), (true, 2, 1));
+    let event = desk.ledger.history(&key("1")).await.unwrap().pop().unwrap();
+    assert_eq!((event.kind, event.pinned), (EventKind::Imported, Some(digest('c'))));
+    assert_eq!((event.who.as_str(), event.why.as_str()), ("alice", "ticket 7"));
+    let again = desk.import(&list, false).await;
+    assert_eq!((again.new, again.known, again.sequence), (0, 3, None));
+}
+
+#[tokio::test]
+async fn one_conflict_keeps_a_whole_list_out_unless_it_may_be_left_out() {
+    let desk = Desk::with_conflicts("").await;
+    desk.import(&[claimed("2", 'd')], false).await;
+    desk.revoke('e', false).await;
+    let list = [claimed("1", 'c'), claimed("2", 'c'), claimed("3", 'e'), claimed("3.19.1", 'b')];
+    let before = desk.ledger.status().sequence;
+    let imported = desk.import(&list, false).await;
+    assert_eq!((imported.is_written, imported.conflicting), (false, 3));
+    let against: Vec<_> = imported.conflicts.iter().map(|conflict| conflict.ledger).collect();
+    assert_eq!(against, [Some(digest('d')), None, Some(digest('a'))]);
+    assert_eq!(desk.ledger.status().sequence, before);
+    let imported = desk.import(&list, true).await;
+    assert_eq!((imported.is_written, imported.new, imported.conflicting), (true, 1, 3));
+    assert_eq!(desk.pin().await, digest('a'));
+}
+
+#[tokio::test]
+async fn a_claim_is_listed_and_forgotten_but_not_decided_for() {
+    let desk = Desk::with_conflicts("").await;
+    desk.import(&[claimed("1", 'c')], false).await;
+    let list = || desk.all(Request::List(Filter::default()));
+    assert_eq!(list().await.unwrap().len(), 2);
+    let is_claim = Fault::IsClaim { key: key("1"), digest: digest('c') };
+    let (key, reason, digest) = (key("1"), reason(), digest('c'));
+    let request = Request::Reject { key: key.clone(), digest, reason: reason.clone() };
+    assert_eq!(desk.decide(request).await, Err(is_claim.clone()));
+    let request =
+        Request::Approve { key: key.clone(), digest, revoke: None, reason: reason.clone() };
+    assert_eq!(desk.decide(request).await, Err(is_claim));
+    assert!(desk.decide(Request::Forget { key, reason }).await.unwrap().changed);
+    assert_eq!(list().await.unwrap().len(), 1);
 }

@@ -186,7 +186,8 @@ pub fn blob(reply: BlobReply, is_head: bool, sent: prometheus::IntCounter) -> Re
             (StatusCode::RANGE_NOT_SATISFIABLE, Some(0), Some(range))
         }
     };
-    let mut response = answer(status, Body::blob(reply.body, length, sent));
+    let mut response =
+        answer(status, Body::blob(reply.body, length, sent).telling(reply.on_its_way));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(CONTENT_DIGEST.clone(), digest_value(&reply.digest));

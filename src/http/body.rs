@@ -13,13 +13,14 @@ use prometheus::IntCounter;
 use self::frames::{Frames, frames};
 use super::listener::{FileQueue, InUse};
 use crate::blob::fill::Broken;
-use crate::pull::BlobBody;
+use crate::pull::{BlobBody, OnItsWay};
 
 /// The body of an answer: bytes from memory, or a blob's with its length where known.
 pub struct Body {
     kind: Kind,
     sent: Option<IntCounter>,
     in_use: Option<InUse>,
+    _on_its_way: Option<OnItsWay>,
 }
 
 enum Kind {
@@ -76,8 +77,14 @@ impl Body {
         Self { in_use: Some(in_use), ..self }
     }
 
+    /// The same body, which tells when it is gone.
+    #[must_use]
+    pub fn telling(self, on_its_way: Option<OnItsWay>) -> Self {
+        Self { _on_its_way: on_its_way, ..self }
+    }
+
     const fn of(kind: Kind, sent: Option<IntCounter>) -> Self {
-        Self { kind, sent, in_use: None }
+        Self { kind, sent, in_use: None, _on_its_way: None }
     }
 }
 

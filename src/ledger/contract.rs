@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{LedgerStore, Outcome, StoredManifest};
+use super::{BULK_LIMIT, LedgerError, LedgerStore, Outcome, StoredManifest};
 use crate::event::{Draft, EventKind};
 use crate::oci::{ComputedDigest, Digest, ManifestKind};
 use crate::pin::{PinKey, Provenance, SEEN_LIMIT, TagState};
@@ -57,6 +57,7 @@ pub(crate) async fn run<F: AsyncFn() -> Store>(empty: F) {
     manifests_are_kept_as_they_were(empty().await).await;
     events_are_numbered_without_gaps(empty().await).await;
     senseless_events_are_refused(empty().await).await;
+    many_events_are_written_together_or_not_at_all(empty().await).await;
 }
 
 async fn a_pin_is_there_after_it_was_written(store: Store) {
@@ -317,4 +318,34 @@ mod tests {
         })
         .await;
     }
+}
+
+async fn many_events_are_written_together_or_not_at_all(store: Store) {
+    let draft = |number: usize| {
+        let pinned = Some(manifest(&number.to_string()).content.digest);
+        let key = Some(key("bulk", &number.to_string()));
+        (Draft { pinned, ..Draft::new(EventKind::Imported, key) }, 0)
+    };
+    let all = || (0..BULK_LIMIT).map(draft).collect::<Vec<_>>();
+    let before = store.status().sequence;
+    store.pin_if_absent(&key("bulk", "7"), manifest("a pin"), "rule").await.unwrap();
+    assert_eq!(store.append_all(all()).await.unwrap(), None, "somebody was first at one of them");
+    for senseless in [
+        (0..=BULK_LIMIT).map(draft).collect(),
+        vec![draft(1), draft(1)],
+        vec![draft(1), (Draft::new(EventKind::Created, None), 0)],
+    ] {
+        assert!(matches!(store.append_all(senseless).await, Err(LedgerError::Refused(_))));
+    }
+    assert_eq!(store.status().sequence, before + 1, "nothing of them was written");
+    let seven = key("bulk", "7");
+    let mut rest = all();
+    rest.retain(|(draft, _)| draft.key.as_ref() != Some(&seven));
+    let last = before + rest.len() as u64 + 1;
+    assert_eq!(store.append_all(rest).await.unwrap(), Some(last));
+    assert_eq!(store.status().sequence, last);
+    let state = store.state(&key("bulk", "8")).await.unwrap().unwrap();
+    assert_eq!(state.claim.as_ref().unwrap().digest, manifest("8").content.digest);
+    assert!(store.state(&key("bulk", "7")).await.unwrap().unwrap().claim.is_none());
+    assert_eq!(store.history(&key("bulk", "9")).await.unwrap().len(), 1);
 }

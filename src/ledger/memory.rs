@@ -75,6 +75,25 @@ impl LedgerStore for MemoryLedger {
         Ok(Outcome::Written(state))
     }
 
+    async fn append_all(&self, drafts: Vec<(Draft, u64)>) -> Result<Option<u64>, LedgerError> {
+        super::check_bulk(&drafts)?;
+        let mut content = lock(&self.content);
+        let sequence = |content: &Content, draft: &Draft| {
+            let name = draft.key.as_ref().map(PinKey::to_bytes).unwrap_or_default();
+            content.states.get(&name).map_or(0, |(_, state)| state.sequence)
+        };
+        if drafts.iter().any(|(draft, expected)| sequence(&content, draft) != *expected) {
+            return Ok(None);
+        }
+        for (draft, _) in drafts {
+            let Some(key) = draft.key.clone() else { continue };
+            let event = self.write(&mut content, draft);
+            let entry = content.states.entry(key.to_bytes()).or_insert((key, Arc::default()));
+            Arc::make_mut(&mut entry.1).apply(&event);
+        }
+        Ok(Some(content.events.len() as u64))
+    }
+
     async fn append_global(&self, draft: Draft) -> Result<Event, LedgerError> {
         if draft.key.is_some() {
             return Err(LedgerError::Refused("an event about everything must not name a tag"));

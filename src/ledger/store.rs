@@ -19,8 +19,10 @@ use super::recover::recover;
 use super::segment::Position;
 use super::shared::{Head, Shared, lock};
 use super::verify::{self, Verified};
-use super::writer::{Append, Request, Writer};
-use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
+use super::writer::{Append, Bulk, BulkOutcome, Item, Request, Writer};
+use super::{
+    Entry, LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, entries, files,
+};
 use crate::clock::Clock;
 use crate::event::{Draft, Event};
 use crate::oci::{Algorithm, ComputedDigest, Digest};
@@ -104,6 +106,17 @@ impl FileLedger {
     /// [`OpenError::Damaged`] at the first fault.
     pub fn verify(&self) -> Result<Verified, OpenError> {
         verify::verify(&self.inner.shared)
+    }
+
+    /// The events from sequence `from` on, with their manifests: at least `limit` of them if there
+    /// are so many and their manifests fit into 1 MiB, and always at least one.
+    ///
+    /// # Errors
+    /// [`LedgerError::Failed`] if the log is not what was written.
+    pub async fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, LedgerError> {
+        let shared = self.inner.shared.clone();
+        let read = tokio::task::spawn_blocking(move || entries::entries(&shared, from, limit));
+        read.await.map_err(|error| LedgerError::Failed(error.to_string()))?
     }
 
     /// Throws the index away and builds it from the log; returns when it has caught up.
@@ -221,6 +234,26 @@ impl LedgerStore for FileLedger {
             });
             if let Some(outcome) = answer.await? {
                 return Ok(outcome);
+            }
+        }
+    }
+
+    async fn append_all(&self, drafts: Vec<(Draft, u64)>) -> Result<Option<u64>, LedgerError> {
+        super::check_bulk(&drafts)?;
+        if drafts.is_empty() {
+            return Ok(Some(self.inner.shared.head().last.sequence));
+        }
+        loop {
+            let mut items = Vec::with_capacity(drafts.len());
+            for (draft, expected) in &drafts {
+                let Some(key) = draft.key.clone() else { continue };
+                let known = self.state(&key).await?;
+                items.push(Item { key, draft: draft.clone(), expected: *expected, known });
+            }
+            match self.submit(|reply| Request::Bulk(Bulk { items, reply })).await? {
+                BulkOutcome::Again => {}
+                BulkOutcome::Raced => return Ok(None),
+                BulkOutcome::Written(sequence) => return Ok(Some(sequence)),
             }
         }
     }

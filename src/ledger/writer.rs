@@ -1,5 +1,9 @@
 //! The one writer: takes what waits, decides it, writes one batch, syncs, answers.
 
+mod bulk;
+
+pub(crate) use bulk::{Bulk, BulkOutcome, Item};
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
@@ -23,6 +27,8 @@ use crate::pin::{PinKey, TagState};
 pub(crate) enum Request {
     /// An event about a tag.
     Append(Box<Append>),
+    /// Events about many tags.
+    Bulk(Bulk),
     /// An event without a tag.
     Global(Box<Draft>, oneshot::Sender<Result<Event, LedgerError>>),
     /// Look for space again.
@@ -67,6 +73,7 @@ struct Round {
 
 enum Answer {
     Append(oneshot::Sender<Result<Option<Outcome>, LedgerError>>, Option<Outcome>),
+    Bulk(oneshot::Sender<Result<BulkOutcome, LedgerError>>, BulkOutcome),
     Global(oneshot::Sender<Result<Event, LedgerError>>, Box<Event>),
 }
 
@@ -80,7 +87,7 @@ const RETRY: Duration = Duration::from_secs(1);
 /// How long the writer waits for an index that is slower than it.
 const INDEX_PATIENCE: Duration = Duration::from_secs(2);
 /// What people or upstreams wrote is kept up to this length, in bytes.
-const TEXT_BYTES: usize = 4096;
+pub(super) const TEXT_BYTES: usize = 4096;
 
 impl Writer {
     /// Serves until nobody is left to ask.
@@ -124,6 +131,7 @@ impl Writer {
     fn take(&mut self, request: Request, round: &mut Round) {
         match request {
             Request::Append(append) => self.take_append(*append, round),
+            Request::Bulk(bulk) => self.take_bulk(bulk, round),
             Request::Global(draft, reply) => self.take_global(*draft, reply, round),
             Request::Nudge => {}
         }
@@ -326,6 +334,7 @@ impl Answer {
         // Whoever went away in the meantime finds the event in the ledger.
         match self {
             Self::Append(reply, outcome) => drop(reply.send(Ok(outcome))),
+            Self::Bulk(reply, outcome) => drop(reply.send(Ok(outcome))),
             Self::Global(reply, event) => drop(reply.send(Ok(*event))),
         }
     }
@@ -333,6 +342,7 @@ impl Answer {
     fn refuse(self, failure: &LedgerError) {
         match self {
             Self::Append(reply, _) => drop(reply.send(Err(failure.clone()))),
+            Self::Bulk(reply, _) => drop(reply.send(Err(failure.clone()))),
             Self::Global(reply, _) => drop(reply.send(Err(failure.clone()))),
         }
     }

@@ -124,6 +124,12 @@ impl Manifest {
         self.children.iter().any(|child| child.digest == *digest)
     }
 
+    /// Whether `digest` is that of a child of this index, or of this image's config: what clients
+    /// call a tag's digest is sometimes one of these.
+    pub fn bears_out(&self, digest: &Digest) -> bool {
+        self.names(digest) || self.config.as_ref().is_some_and(|it| it.digest == *digest)
+    }
+
     /// Everything that this manifest needs to be whole: children, or config and layers. The
     /// subject is not among them.
     pub fn digests(&self) -> impl Iterator<Item = &Descriptor> {

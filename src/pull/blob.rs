@@ -13,6 +13,7 @@ use crate::blob::StoredBlob;
 use crate::blob::extent::Extent;
 use crate::blob::fill::{Fill, FillReader, Verify};
 use crate::blob::opened::AtHand;
+use crate::ledger::LedgerStore;
 use crate::oci::range::RangeRequest;
 use crate::oci::{ComputedDigest, Digest, Repository};
 use crate::upstream::{Answer, Method, Resource, Upstream};
@@ -82,11 +83,40 @@ pub struct BlobReply {
     pub span: Span,
     /// The bytes.
     pub body: BlobBody,
+    /// Kept until the body is gone, where it takes its time.
+    pub on_its_way: Option<OnItsWay>,
+}
+
+/// Content that goes to a client. A revocation does not call it back, but it is told.
+pub struct OnItsWay {
+    ledger: Arc<dyn LedgerStore>,
+    digest: Digest,
+}
+
+impl Drop for OnItsWay {
+    fn drop(&mut self) {
+        if self.ledger.has_revoked() && self.ledger.is_revoked(&self.digest) {
+            tracing::warn!(
+                digest = %self.digest,
+                "content was revoked while it was sent: a pull that ran before went on to its end"
+            );
+        }
+    }
 }
 
 impl Pull {
     /// Answers a request for a blob.
     pub async fn blob(self: &Arc<Self>, request: BlobRequest) -> Result<BlobReply, Refusal> {
+        let digest = request.digest;
+        let mut reply = self.find_blob(request).await?;
+        if matches!(reply.body, BlobBody::File(_) | BlobBody::Fill(_) | BlobBody::Passing(_)) {
+            let ledger = Arc::clone(&self.edges.ledger);
+            reply.on_its_way = Some(OnItsWay { ledger, digest });
+        }
+        Ok(reply)
+    }
+
+    async fn find_blob(self: &Arc<Self>, request: BlobRequest) -> Result<BlobReply, Refusal> {
         let BlobRequest { upstream, repository, asker, .. } = &request;
         let digest = request.digest;
         if self.edges.ledger.is_revoked(&digest) {
@@ -114,7 +144,7 @@ impl Pull {
         self.edges.metrics.cache_misses.with_label_values(&["blob"]).inc();
         if request.is_head {
             let span = Span::Whole(self.head_blob(&request.origin(), digest).await?);
-            return Ok(BlobReply { digest, span, body: BlobBody::Empty });
+            return Ok(BlobReply { digest, span, body: BlobBody::Empty, on_its_way: None });
         }
         self.fill(&request).await
     }
@@ -230,7 +260,7 @@ fn from_store(request: &BlobRequest, stored: AtHand) -> BlobReply {
         Some((first, length)) if !request.is_head => part_of(stored, first, length),
         _ => BlobBody::Empty,
     };
-    BlobReply { digest: request.digest, span, body }
+    BlobReply { digest: request.digest, span, body, on_its_way: None }
 }
 
 fn part_of(stored: AtHand, first: u64, length: u64) -> BlobBody {
@@ -248,14 +278,14 @@ fn from_fill(request: &BlobRequest, fill: &Fill) -> BlobReply {
     let Some(size_bytes) = fill.size_bytes else {
         let body =
             if request.is_head { BlobBody::Empty } else { BlobBody::Fill(fill.read(0, None)) };
-        return BlobReply { digest, span: Span::Whole(None), body };
+        return BlobReply { digest, span: Span::Whole(None), body, on_its_way: None };
     };
     let span = span(request, size_bytes);
     let body = match extent(span, size_bytes) {
         Some((first, length)) if !request.is_head => BlobBody::Fill(fill.read(first, Some(length))),
         _ => BlobBody::Empty,
     };
-    BlobReply { digest, span, body }
+    BlobReply { digest, span, body, on_its_way: None }
 }
 
 fn from_passing(request: &BlobRequest, passing: Passing) -> BlobReply {
@@ -265,8 +295,10 @@ fn from_passing(request: &BlobRequest, passing: Passing) -> BlobReply {
     let body = Verify::new(body, digest);
     let body = match span {
         Span::Part { first, last, .. } => body.part(first, last - first + 1),
-        Span::Unsatisfiable { .. } => return BlobReply { digest, span, body: BlobBody::Empty },
+        Span::Unsatisfiable { .. } => {
+            return BlobReply { digest, span, body: BlobBody::Empty, on_its_way: None };
+        }
         Span::Whole(_) => body,
     };
-    BlobReply { digest, span, body: BlobBody::Passing(Box::new(body)) }
+    BlobReply { digest, span, body: BlobBody::Passing(Box::new(body)), on_its_way: None }
 }

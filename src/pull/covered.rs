@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::claim;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use super::standing::Epoch;
@@ -85,8 +86,15 @@ impl Pull {
     ) -> Result<(Arc<TagState>, Option<Refusal>), Refusal> {
         let state = self.edges.ledger.state(key).await?;
         self.permit_covered(request, state.as_deref()).await?;
+        if is_fresh(asked, rule, self.now_ms())
+            && let Some(refusal) = state.as_deref().and_then(|it| claim::contested(key, rule, it))
+        {
+            return Err(refusal);
+        }
         let state = match state {
-            Some(state) if state.pin.is_some() || state.recorded.is_some() => state,
+            // What was recorded is compared with what was imported first.
+            Some(state) if state.pin.is_some() => state,
+            Some(state) if state.recorded.is_some() && state.claim.is_none() => state,
             _ => return Ok((self.sight(target(request, key, rule)).await?, None)),
         };
         let state = self.promote(request, key, rule, state).await?;
@@ -95,8 +103,7 @@ impl Pull {
         }
         // "Gone" must be true right now: the upstream may have the tag again.
         let is_gone = self.is_gone(&state);
-        let at_ms = asked.at_ms.load(Ordering::Relaxed);
-        if !is_gone && at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck) {
+        if !is_gone && is_fresh(asked, rule, self.now_ms()) {
             return Ok((state, None));
         }
         // Nobody is asked, so nothing is known against the pin that was not known before.
@@ -304,6 +311,12 @@ fn just_moved(state: &TagState, now_ms: u64) -> Option<(&Pin, &Digest)> {
     is_within(pin.since_ms, now_ms, WARN_AFTER_FOLLOWING).then_some((pin, from))
 }
 
+/// Whether the upstream was asked less than `recheck` ago.
+fn is_fresh(asked: &Asked, rule: &Rule, now_ms: u64) -> bool {
+    let at_ms = asked.at_ms.load(Ordering::Relaxed);
+    at_ms != 0 && is_within(at_ms, now_ms, rule.recheck)
+}
+
 fn target(request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {
     Target {
         upstream: Arc::clone(&request.upstream),
@@ -330,9 +343,14 @@ fn revoked_pin(key: &PinKey, pin: &Pin) -> Refusal {
 /// In the block's form on a mirror: a plain 404 sends clients to the real registry, where by then
 /// there may be something else.
 fn gone(key: &PinKey, state: &TagState) -> Refusal {
+    let pinned = state.pin.as_ref().map(|pin| pin.content.digest);
+    let pin = pinned.map_or_else(|| "D".to_owned(), |digest| digest.to_string());
     Refusal {
-        pinned: state.pin.as_ref().map(|pin| pin.content.digest),
-        help: format!("to start anew: immutag ledger forget {key} --reason WHY"),
+        pinned,
+        help: format!(
+            "to serve the pin all the same: immutag ledger approve {key} --digest {pin} --reason \
+             WHY; to start anew: immutag ledger forget {key} --reason WHY"
+        ),
         ..Refusal::new(
             Reason::PinnedContentGone,
             format!("the upstream deleted {key} within 72 h of its first sight"),

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::asking::{Fetched, Origin, Question};
+use super::claim::{Claimed, open_claim};
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
 use super::retain::Need;
@@ -40,7 +41,7 @@ impl Target {
         (self.key.clone(), self.credential.as_ref().map(ClientCredential::key))
     }
 
-    fn origin(&self) -> Origin {
+    pub(super) fn origin(&self) -> Origin {
         Origin {
             upstream: Arc::clone(&self.upstream),
             repository: self.key.repository.clone(),
@@ -179,6 +180,14 @@ impl Pull {
         let stored = StoredManifest::new(&fetched.computed, media_type, fetched.manifest.bytes);
         let mut counted = false;
         for _ in 0..ROUNDS {
+            if open_claim(&state).is_some() {
+                let sight = (&stored, &manifest);
+                match self.judge_claimed(target, asked, &state, sight).await? {
+                    Claimed::Settled(state) => return Ok(state),
+                    Claimed::Again(newer) => state = newer,
+                }
+                continue;
+            }
             let judgement = self.judge_now(target, &state, &stored, &manifest).await;
             if !std::mem::replace(&mut counted, true) {
                 self.count_verdict(judgement.verdict, target.rule.reaction);
@@ -235,6 +244,7 @@ impl Pull {
         target: &Target,
         mut state: Arc<TagState>,
     ) -> Result<Arc<TagState>, Refusal> {
+        state = self.claim_outlives(target, &state).await?;
         if state.pin.is_none() {
             let words = format!("the upstream has no {}", target.key);
             return Err(Refusal::new(Reason::ManifestUnknown, words));
@@ -265,6 +275,9 @@ impl Pull {
 
 /// The end of a judgement: a tag that still has no pin was refused.
 fn settled(state: Arc<TagState>, stored: &StoredManifest) -> Result<Arc<TagState>, Refusal> {
+    if open_claim(&state).is_some() {
+        return Err(Refusal::new(Reason::Overloaded, "the tag changes all the time; try again"));
+    }
     if state.pin.is_none() {
         return Err(Refusal::revoked(stored.content.digest));
     }

@@ -54,7 +54,7 @@ impl Pull {
         Ok(outcome)
     }
 
-    fn remember_seen(&self, target: &Target, observed: &StoredManifest) {
+    pub(super) fn remember_seen(&self, target: &Target, observed: &StoredManifest) {
         let Target { upstream, key, .. } = target;
         let media_type = Some(observed.content.media_type.clone());
         let digest = observed.content.digest;
@@ -213,7 +213,7 @@ impl Pull {
         );
     }
 
-    fn tell(&self, draft: &Draft, reaction: Option<Reaction>) {
+    pub(super) fn tell(&self, draft: &Draft, reaction: Option<Reaction>) {
         self.tell_with(draft, reaction, None);
     }
 
@@ -250,6 +250,7 @@ impl Pull {
         match draft.kind {
             _ if is_conflict => line!(error, "a tag moved: the upstream answers another digest"),
             EventKind::Pinned => line!(info, "first sight: pinned"),
+            EventKind::Confirmed => line!(info, "what was imported is confirmed: pinned"),
             EventKind::Observed => line!(info, "a recorded tag has a new digest"),
             EventKind::Followed => line!(warn, "the pin followed the upstream, by rule"),
             EventKind::Accepted => line!(warn, "the new digest stood long enough: it is the pin"),

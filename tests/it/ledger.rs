@@ -237,6 +237,7 @@ fn a_revocation_refuses_at_once_and_lets_a_pull_that_runs_end() {
         gate.open();
         let ended = running.join().unwrap();
         assert!(ended.whole && ended.body == blob.bytes, "what ran before may end");
+        immutag.wait_for_log("content was revoked while it was sent");
     });
     assert_eq!(Call::new("GET", &url).send().status, 403, "also from the cache");
 }

@@ -13,6 +13,7 @@ mod content;
 mod doctor;
 mod durable;
 mod http;
+mod import;
 mod keeps;
 mod ledger;
 mod live;

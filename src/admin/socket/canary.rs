@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::cache::CacheRequest;
-use super::{DiffRequest, Doers, Line, WarmRequest, Writer, stopped};
+use super::{DiffRequest, Doers, ImportRequest, Line, WarmRequest, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
 
@@ -34,6 +34,11 @@ pub enum Asked {
     Diff {
         /// At which, and between what.
         diff: DiffRequest,
+    },
+    /// A list of claims, in the lines that follow.
+    Import {
+        /// How, and how many.
+        import: ImportRequest,
     },
     /// Content in the cache.
     Warm {

@@ -1,14 +1,19 @@
 //! What the ledger answers, for people and for programs.
 
+pub(super) mod imports;
+
 use std::io;
 
 use super::super::client::Answer;
 use super::super::output::Printer;
 use super::super::table::{Table, escape, short, time};
+use crate::clock::SystemClock;
 use crate::decide::{Decided, Reply, TagEntry};
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::ledger::{LedgerStatus, Verified};
-use crate::pin::Provenance;
+use crate::pin::{OpenConflict, Provenance, TagState};
+use crate::policy::Serve;
+use crate::policy::judge::judge_gone;
 
 /// Prints an answer as it comes; with `in_full`, tags with all that is known of them.
 pub(super) async fn print(
@@ -32,6 +37,8 @@ pub(super) async fn print(
             let remark = if changed { "" } else { "; nothing was written" };
             printer.line(&format!("{}{remark}", escape(&message)))?;
         }
+        Some(Reply::Imported(imported)) => imports::print(printer, &imported)?,
+        Some(Reply::Manifest(manifest)) => printer.line(&manifest.manifest.to_string())?,
         Some(Reply::Status(status)) => pairs(printer, &status_pairs(&status))?,
         Some(Reply::Verified(verified)) => {
             printer.line("the ledger is sound")?;
@@ -46,6 +53,8 @@ fn json(printer: &mut Printer, reply: &Reply) -> io::Result<()> {
     match reply {
         Reply::Decided(decided) => printer.json(decided),
         Reply::Event(event) => printer.json(event),
+        Reply::Imported(imported) => printer.json(imported),
+        Reply::Manifest(manifest) => printer.json(manifest),
         Reply::Status(status) => printer.json(status),
         Reply::Tag(entry) => printer.json(entry),
         Reply::Verified(verified) => printer.json(verified),
@@ -68,11 +77,13 @@ async fn tags(
 }
 
 fn tag_row(entry: &TagEntry) -> [String; 5] {
-    let standing = entry.state.standing();
+    let (standing, claim) = (entry.state.standing(), entry.state.claim.as_ref());
+    let digest = standing.map(|pin| pin.content.digest).or(claim.map(|claim| claim.digest));
+    let since = standing.map(|pin| pin.since_ms).or(claim.map(|claim| claim.since_ms));
     [
         entry.key.to_string(),
-        standing.map_or_else(|| "-".to_owned(), |pin| short(&pin.content.digest)),
-        standing.map_or_else(|| "-".to_owned(), |pin| time(pin.since_ms)),
+        digest.map_or_else(|| "-".to_owned(), |digest| short(&digest)),
+        since.map_or_else(|| "-".to_owned(), time),
         how(entry).to_owned(),
         state(entry),
     ]
@@ -86,6 +97,7 @@ fn how(entry: &TagEntry) -> &'static str {
         Some(Provenance::Imported) => "imported",
         Some(Provenance::Pushed) => "pushed",
         None if entry.state.recorded.is_some() => "recorded",
+        None if entry.state.claim.is_some() => "a claim",
         None => "-",
     }
 }
@@ -98,15 +110,38 @@ fn state(entry: &TagEntry) -> String {
         parts.push("REVOKED".to_owned());
     }
     if let Some(open) = &entry.state.conflict {
-        parts.push(format!("CONFLICT {} since {}", short(&open.observed), time(open.since_ms)));
+        let (digest, since) = (short(&open.observed), time(open.since_ms));
+        parts.push(format!("CONFLICT {digest} since {since}{}", came_back(&entry.state, open)));
     }
     if let Some(since_ms) = entry.state.deleted_ms {
-        parts.push(format!("gone upstream since {}", time(since_ms)));
+        parts.push(format!("deleted upstream since {}{}", time(since_ms), refused(&entry.state)));
+    }
+    if let Some(claim) = &entry.state.claim {
+        let since = time(claim.since_ms);
+        parts.push(format!("PROVISIONAL: imported {since}, not confirmed by the upstream yet"));
     }
     if let Some(from) = &entry.state.followed_from {
         parts.push(format!("moved from {}", short(from)));
     }
     if parts.is_empty() { "ok".to_owned() } else { parts.join(", ") }
+}
+
+/// Whether the upstream had been at the digest before, and how: told apart, for a flap is
+/// mostly somebody's retry, and a roll-back brings old holes back.
+fn came_back(state: &TagState, open: &OpenConflict) -> String {
+    let served = state.seen(&open.observed).is_some_and(|seen| seen.was_served);
+    match (served, open.flaps) {
+        (_, 0) => String::new(),
+        (true, _) => ", ROLLED BACK to what this tag served before".to_owned(),
+        (false, 1) => ", flapped: it was there before and had gone".to_owned(),
+        (false, flaps) => format!(", flaps: it came back {flaps} times"),
+    }
+}
+
+/// Whether clients are refused for a deletion.
+fn refused(state: &TagState) -> &'static str {
+    let (_, serve) = judge_gone(state, SystemClock::shared().wall_ms());
+    if serve == Serve::Refusal { ", REFUSED: the pin was too young to outlive it" } else { "" }
 }
 
 fn tag(printer: &mut Printer, entry: &TagEntry) -> io::Result<()> {
@@ -121,13 +156,16 @@ fn tag(printer: &mut Printer, entry: &TagEntry) -> io::Result<()> {
     }
     if let Some(open) = &state_of.conflict {
         lines.push(("conflict", open.observed.to_string()));
-        let seen = format!(
-            "since {}, {} repeats, {} flaps",
-            time(open.since_ms),
-            open.repeats,
-            open.flaps
-        );
+        let (since, repeats) = (time(open.since_ms), open.repeats);
+        let seen = format!("since {since}, {repeats} repeats{}", came_back(state_of, open));
         lines.push(("", seen));
+    }
+    if let Some(since_ms) = state_of.deleted_ms {
+        lines.push(("deleted", format!("since {}{}", time(since_ms), refused(state_of))));
+    }
+    if let Some(claim) = &state_of.claim {
+        lines.push(("imported", claim.digest.to_string()));
+        lines.push(("", format!("since {}, not confirmed yet", time(claim.since_ms))));
     }
     pairs(printer, &lines)?;
     printer.line("")?;
@@ -173,7 +211,8 @@ fn event_row(event: &Event) -> [String; 7] {
     let short_or_dash = |digest: Option<_>| digest.map_or_else(|| "-".to_owned(), |d| short(&d));
     let who = if event.who.is_empty() { "-" } else { &event.who };
     let parts = [event.why.as_str(), event.rule.as_str()];
-    let why: Vec<_> = parts.into_iter().filter(|part| !part.is_empty()).collect();
+    let parts = [meaning(event.kind)].into_iter().chain(parts);
+    let why: Vec<_> = parts.filter(|part| !part.is_empty()).collect();
     let count = if event.count > 0 { format!(" ×{}", event.count) } else { String::new() };
     [
         event.sequence.to_string(),
@@ -184,6 +223,18 @@ fn event_row(event: &Event) -> [String; 7] {
         who.to_owned(),
         why.join("; "),
     ]
+}
+
+/// What a kind's name does not say by itself to somebody who was just woken up.
+const fn meaning(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Confirmed => "the upstream agrees with what was imported",
+        EventKind::Deleted => "the upstream has no such tag any more",
+        EventKind::Flapped => "back at a digest that had gone and was never served",
+        EventKind::Healed => "the upstream is back at the pin",
+        EventKind::RolledBack => "back at a digest that this tag served before",
+        _ => "",
+    }
 }
 
 fn status_pairs(status: &LedgerStatus) -> Vec<(&'static str, String)> {

@@ -25,8 +25,9 @@ const REGISTRY: &str = "registry.example";
 /// Who pulls at the same time.
 const CLIENTS: u64 = 6;
 
-const SHORT: Duration = Duration::from_mins(1);
-const LONG: Duration = Duration::from_mins(10);
+/// How long it goes on, and with how many tags.
+const SHORT: (Duration, usize) = (Duration::from_mins(1), 250);
+const LONG: (Duration, usize) = (Duration::from_mins(10), 2000);
 
 /// Which seed to play again.
 const SEED: &str = "IMMUTAG_TEST_SEED";
@@ -36,8 +37,9 @@ fn no_answer_of_a_random_history_is_without_its_event_in_the_ledger() {
     let seed = seed();
     println!("seed {seed}: {SEED}={seed} plays it again");
     let is_long = std::env::var_os("IMMUTAG_TEST_LONG").is_some();
-    let mut stage = Stage::new();
-    let (mut history, restarts) = play(&mut stage, seed, if is_long { LONG } else { SHORT });
+    let (length, tags) = if is_long { LONG } else { SHORT };
+    let mut stage = Stage::new(tags);
+    let (mut history, restarts) = play(&mut stage, seed, length);
     stage.immutag.restart();
     stage.immutag.cli(&["ledger", "verify"]).ok();
     history.events = events(&stage.immutag);

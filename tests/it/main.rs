@@ -6,8 +6,10 @@
 mod again;
 mod astray;
 mod attack;
+mod broken;
 mod cache;
 mod cli;
+mod clocks;
 mod closed;
 mod content;
 mod crash;
@@ -15,6 +17,7 @@ mod doctor;
 mod durable;
 mod history;
 mod http;
+mod incident;
 mod keeps;
 mod ledger;
 mod live;

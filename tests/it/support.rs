@@ -22,6 +22,7 @@ pub(crate) mod registry;
 pub(crate) mod server;
 #[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod setup;
+pub(crate) mod strace;
 pub(crate) mod tcp_proxy;
 pub(crate) mod tls;
 pub(crate) mod token;

@@ -71,17 +71,19 @@ impl<'a> Operator<'a> {
         let digest = random.one_of(&tag.digests).clone();
         let of_tag = Decided::OfTag(tag.name.clone());
         let words = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        // Soon: as long as anything is revoked, no answer is simply given again.
+        if random.is_in(60)
+            && let Some(digest) = self.revoked.pop()
+        {
+            return (words(&["revoke", &digest, "--undo"]), Decided::Unrevoked(digest));
+        }
         match random.below(100) {
-            0..55 => (words(&["approve", &reference, "--digest", &digest]), of_tag),
-            55..70 => (words(&["reject", &reference, "--digest", &digest]), of_tag),
-            70..80 => (words(&["forget", &reference]), of_tag),
-            80..90 => {
+            0..70 => (words(&["approve", &reference, "--digest", &digest]), of_tag),
+            70..82 => (words(&["reject", &reference, "--digest", &digest]), of_tag),
+            82..92 => (words(&["forget", &reference]), of_tag),
+            _ => {
                 self.revoked.push(digest.clone());
                 (words(&["revoke", &digest]), Decided::Revoked(digest))
-            }
-            _ => {
-                let digest = self.revoked.pop().unwrap_or(digest);
-                (words(&["revoke", &digest, "--undo"]), Decided::Unrevoked(digest))
             }
         }
     }

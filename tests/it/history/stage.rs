@@ -30,7 +30,7 @@ settle = "1h"
 recheck = "0s"
 [[rule]]
 on-conflict = "hold"
-recheck = "0s"
+recheck = "2s"
 "#;
 
 const KINDS: [&str; 5] = ["alert", "block", "follow", "grow", "hold"];
@@ -39,16 +39,13 @@ const KINDS: [&str; 5] = ["alert", "block", "follow", "grow", "hold"];
 const VARIANTS: usize = 4;
 
 /// So many tags are played with from the beginning to the end.
-const LASTING: usize = 15;
+const LASTING: usize = 10;
 
 /// So many more are new at a time: others take their place, so that there are first sights.
 const PASSING: usize = 10;
 
 /// After so many steps of one player one more is new.
 const STEPS_OF_A_TAG: u64 = 20;
-
-/// The most tags; a long history ends with the same ones for a while.
-const MOST: usize = 2000;
 
 /// A registry and immutag in front of it.
 pub(super) struct Stage {
@@ -70,10 +67,11 @@ pub(super) struct Tag {
 }
 
 impl Stage {
-    pub(super) fn new() -> Self {
+    /// With so many tags: a history that is too long for them goes on with the last.
+    pub(super) fn new(tags: usize) -> Self {
         let registry = ScriptedRegistry::start();
         let begun = now();
-        let tags = (0..MOST).map(|number| Tag::put(&registry, number)).collect();
+        let tags = (0..tags).map(|number| Tag::put(&registry, number)).collect();
         let immutag = Setup::new().upstream(REGISTRY, &registry.url()).rules(RULES).start();
         Self { registry, immutag, images: Images { tags, begun } }
     }
@@ -82,11 +80,12 @@ impl Stage {
 impl Images {
     /// A tag to play with at this step: one of the lasting ones, or one of those that are new.
     pub(super) fn pick(&self, random: &mut Random, step: u64) -> &Tag {
-        if random.is_in(60) {
+        if random.is_in(70) {
             return random.one_of(&self.tags[..LASTING]);
         }
-        let passed = usize::try_from(step / STEPS_OF_A_TAG).unwrap_or(MOST);
-        let from = (LASTING + passed).min(MOST - PASSING);
+        let most = self.tags.len() - PASSING;
+        let passed = usize::try_from(step / STEPS_OF_A_TAG).unwrap_or(most);
+        let from = (LASTING + passed).min(most);
         random.one_of(&self.tags[from..from + PASSING])
     }
 

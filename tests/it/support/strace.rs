@@ -6,8 +6,32 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::Fault;
-use crate::support::wait::eventually;
+use super::wait::eventually;
+
+/// What strikes a system call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Fault {
+    /// The process is killed when it makes the call.
+    Kill,
+    /// The call fails, and does nothing: the disk is broken.
+    Eio,
+    /// The same: the disk is full.
+    Enospc,
+    /// The same: the disk can only be read.
+    Erofs,
+}
+
+impl Fault {
+    /// As `strace` has it.
+    const fn expression(self) -> &'static str {
+        match self {
+            Self::Kill => "signal=SIGKILL",
+            Self::Eio => "error=EIO",
+            Self::Enospc => "error=ENOSPC",
+            Self::Erofs => "error=EROFS",
+        }
+    }
+}
 
 /// What tells that a call is of a thread of its own, or wakes another: no disk and no network
 /// fails there, and the kernel has no such error for it.
@@ -36,22 +60,22 @@ const WAITS: [&str; 20] = [
 
 /// A system call that a kind of thread makes, and how often.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Called {
+pub(crate) struct Called {
     /// The threads' name, without a number at its end.
-    pub(super) thread: String,
-    pub(super) name: String,
+    pub(crate) thread: String,
+    pub(crate) name: String,
     /// The most that one thread of the kind called it.
-    pub(super) times: usize,
+    pub(crate) times: usize,
     /// Whether it may fail: not if it waits, wakes a thread or asks for memory.
-    pub(super) may_fail: bool,
+    pub(crate) may_fail: bool,
 }
 
 /// `strace` attached to a process.
-pub(super) struct Strace(Child);
+pub(crate) struct Strace(Child);
 
 impl Strace {
     /// Attaches to every thread, those to come included, and writes to `out` all that they call.
-    pub(super) fn record(id: u32, out: &Path) -> Self {
+    pub(crate) fn record(id: u32, out: &Path) -> Self {
         let id_text = id.to_string();
         let strace = Self::spawn(out, &["-f", "-p", &id_text]);
         eventually("strace is attached to every thread", || {
@@ -61,7 +85,7 @@ impl Strace {
     }
 
     /// Attaches to the threads of this name, and does this at the `number`th such call of each.
-    pub(super) fn inject(
+    pub(crate) fn inject(
         id: u32,
         thread: &str,
         call: &str,
@@ -88,7 +112,7 @@ impl Strace {
     }
 
     /// Lets the process go, or what is left of it.
-    pub(super) fn end(mut self) {
+    pub(crate) fn end(mut self) {
         // It is gone already if its process is.
         let _ = kill_process(Pid::from_child(&self.0), Signal::INT);
         self.0.wait().expect("a child can be waited for");
@@ -96,13 +120,13 @@ impl Strace {
 }
 
 /// Whether the fault of [`Strace::inject`] came about, by what was written to `out`.
-pub(super) fn has_struck(out: &Path) -> bool {
+pub(crate) fn has_struck(out: &Path) -> bool {
     let text = std::fs::read_to_string(out).unwrap_or_default();
     text.contains("(INJECTED)") || text.contains("killed by SIGKILL")
 }
 
 /// The calls in a recording, by kind of thread; `names` are the threads' names.
-pub(super) fn calls(out: &Path, names: &BTreeMap<u32, String>) -> Vec<Called> {
+pub(crate) fn calls(out: &Path, names: &BTreeMap<u32, String>) -> Vec<Called> {
     let text = std::fs::read_to_string(out).expect("strace writes it");
     let mut counts = BTreeMap::<(String, String), (BTreeMap<u32, usize>, bool)>::new();
     for line in text.lines() {
@@ -133,7 +157,7 @@ fn call_of(line: &str) -> Option<(u32, &str, &str)> {
 }
 
 /// The process's threads and their names, without a number at the end.
-pub(super) fn threads(id: u32) -> Vec<(u32, String)> {
+pub(crate) fn threads(id: u32) -> Vec<(u32, String)> {
     let tasks = std::fs::read_dir(format!("/proc/{id}/task")).expect("it runs");
     let thread = |task: std::fs::DirEntry| {
         let name = std::fs::read_to_string(task.path().join("comm")).ok()?;

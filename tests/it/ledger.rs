@@ -212,7 +212,8 @@ fn trouble_at_a_first_sight_pins_nothing() {
 fn assert_pins_nothing(name: &str, trouble: Fault, status: u16) {
     let registry = ScriptedRegistry::start();
     let a = registry.push_image("app", "1.0.0", "a");
-    let lines = "header-timeout = \"500ms\"\nbody-idle-timeout = \"500ms\"\n";
+    let lines =
+        "connect-timeout = \"500ms\"\nheader-timeout = \"500ms\"\nbody-idle-timeout = \"500ms\"\n";
     let setup = Setup::new().upstream_with(REGISTRY, &registry.url(), lines);
     let mut immutag = setup.every_tag("hold", "0s").start();
     registry.fault("GET app/manifests/1.0.0", trouble);

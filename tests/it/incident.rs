@@ -151,6 +151,7 @@ fn tags_that_were_pinned_before_the_attack_stay_genuine_until_the_publisher_is_b
         it.assert_history(tag, &["pinned genuine", "conflict hostile"]);
         let warned = it.pull(tag).field("Warning").expect("a warning").to_owned();
         assert!(warned.contains("is held at"), "{warned}");
+        println!("Warning: {warned}");
     }
     assert_eq!(it.conflicts(), TAGS.len());
     it.ledger(&["list", "--conflicts"]);
@@ -175,6 +176,7 @@ fn tags_that_were_pinned_before_the_attack_stay_genuine_until_the_publisher_is_b
         it.assert_history(tag, &expected);
     }
     assert_eq!(it.conflicts(), 0);
+    it.ledger(&["history", &reference("alpine")]);
     assert_whole(&it);
     it.ledger(&["verify"]);
     it.immutag.assert_alive_and_clean();

@@ -150,7 +150,7 @@ fn a_ledger_that_may_not_be_read_refuses_the_start_and_forgets_nothing() {
     for place in ["ledger/log", "ledger", "anchor"] {
         let place = data.join(place);
         let was = std::fs::metadata(&place).expect("it is there").permissions();
-        let denied = std::fs::Permissions::from_mode(0);
+        let denied = std::fs::Permissions::from_mode(0o000);
         std::fs::set_permissions(&place, denied).expect("our own file");
         let refused = start_without_privileges(&stage.immutag);
         std::fs::set_permissions(&place, was).expect("our own file");

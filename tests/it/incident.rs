@@ -49,7 +49,9 @@ impl Incident {
         let registry = DockerRegistry::start();
         let setup = Setup::new().upstream(REGISTRY, registry.url());
         let incident = Self { immutag: setup.rules(RULES).start(), registry };
-        TAGS.iter().for_each(|tag| incident.push("genuine", tag));
+        for tag in TAGS {
+            incident.push("genuine", tag);
+        }
         Some(incident)
     }
 
@@ -59,7 +61,9 @@ impl Incident {
     }
 
     fn attack(&self) {
-        TAGS.iter().for_each(|tag| self.push("hostile", tag));
+        for tag in TAGS {
+            self.push("hostile", tag);
+        }
     }
 
     /// The publisher deletes what the thief pushed, and with it the tag.
@@ -91,6 +95,7 @@ impl Incident {
 
     /// `immutag ledger …`, and what it prints for a person.
     #[track_caller]
+    #[expect(clippy::print_stdout, reason = "the runbook is made of it")]
     fn ledger(&self, words: &[&str]) -> String {
         let command = [&["ledger"], words, &["--table"]].concat();
         let printed = self.immutag.cli(&command).ok().stdout;

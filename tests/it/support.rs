@@ -14,7 +14,6 @@ pub(crate) mod fault;
 pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod http;
-#[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod immutag;
 pub(crate) mod in_process;
 pub(crate) mod process;

@@ -9,8 +9,8 @@ set -euo pipefail
 
 package_of() {
     case "$1" in
-        buildah | curl | docker-registry | docker-compose | nginx | podman | shellcheck | skopeo | \
-            strace | wrk)
+        buildah | curl | docker-registry | docker-compose | faketime | nginx | podman | \
+            shellcheck | skopeo | strace | wrk)
             echo "$1" ;;
         containerd | ctr) echo containerd ;;
         docker | dockerd) echo docker.io ;;

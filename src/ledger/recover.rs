@@ -121,7 +121,8 @@ fn read(
         reaches_anchor: false,
     };
     let mut known = Known { id: None, sealed: Vec::new() };
-    if !log.is_dir() {
+    // What may not be looked at is not taken for absent.
+    if !log.try_exists().map_err(|error| OpenError::io(log, error))? {
         let last = Link { sequence: 0, hash: [0; 32] };
         let (sealed, blank) = (Vec::new(), Vec::new());
         return Ok((Scanned { id: None, last, end: None, torn: false, sealed, blank }, reading));

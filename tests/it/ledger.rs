@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use crate::support::content::Image;
+use crate::support::fault::Fault;
 use crate::support::http::{Answer, Call};
 use crate::support::immutag::{Immutag, accepting};
 use crate::support::registry::ScriptedRegistry;
@@ -189,18 +190,40 @@ fn a_rule_that_turns_stricter_pins_what_was_last_served() {
 
 #[test]
 fn trouble_at_a_first_sight_pins_nothing() {
-    use crate::support::fault::Fault;
+    use crate::support::server::Ending;
+    let garbage = |text: &'static str| Fault::Body(text.as_bytes().into());
+    let troubles = [
+        ("500", Fault::Status(500), 502),
+        ("503", Fault::Status(503), 502),
+        ("silence", Fault::Raw("".into(), Ending::Keep), 504),
+        ("no JSON", garbage("<html>be right back</html>"), 502),
+        ("half a manifest", garbage("{\"schemaVersion\":2,"), 502),
+        ("cut in the middle", Fault::Cut(50, Ending::Reset), 502),
+    ];
+    // At once: each waits for a time limit, or until a failing upstream is asked again.
+    std::thread::scope(|scope| {
+        for (name, trouble, status) in troubles {
+            scope.spawn(move || assert_pins_nothing(name, trouble, status));
+        }
+    });
+}
+
+/// A first sight that goes wrong in this way is refused with this status; the next one is right.
+fn assert_pins_nothing(name: &str, trouble: Fault, status: u16) {
     let registry = ScriptedRegistry::start();
     let a = registry.push_image("app", "1.0.0", "a");
-    let mut immutag = holding(&registry, "hold");
-    registry.fault("GET app/manifests/1.0.0", Fault::Status(500));
+    let lines =
+        "connect-timeout = \"500ms\"\nheader-timeout = \"500ms\"\nbody-idle-timeout = \"500ms\"\n";
+    let setup = Setup::new().upstream_with(REGISTRY, &registry.url(), lines);
+    let mut immutag = setup.every_tag("hold", "0s").start();
+    registry.fault("GET app/manifests/1.0.0", trouble);
     let refused = immutag.direct_manifest(REGISTRY, "app", "1.0.0");
-    assert_eq!(refused.status, 502, "{}", refused.text());
-    assert!(immutag.metric("immutag_pins", "").abs() < f64::EPSILON);
+    assert_eq!(refused.status, status, "{name}: {}", refused.text());
+    assert!(immutag.metric("immutag_pins", "").abs() < f64::EPSILON, "{name}");
     registry.clear_faults();
     let served = || immutag.direct_manifest(REGISTRY, "app", "1.0.0");
     eventually("the upstream is asked again", || served().status == 200);
-    assert_eq!(served().digest(), a.digest());
+    assert_eq!(served().digest(), a.digest(), "{name}");
     immutag.assert_alive_and_clean();
 }
 
@@ -218,7 +241,6 @@ fn two_processes_cannot_have_one_data_directory() {
 #[test]
 fn a_revocation_refuses_at_once_and_lets_a_pull_that_runs_end() {
     use crate::support::content::Blob;
-    use crate::support::fault::Fault;
     use crate::support::gate::Gate;
     let registry = ScriptedRegistry::start();
     let blob = Blob::new(vec![7; 300_000]);

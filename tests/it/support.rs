@@ -14,7 +14,6 @@ pub(crate) mod fault;
 pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod http;
-#[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod immutag;
 pub(crate) mod in_process;
 pub(crate) mod process;
@@ -22,6 +21,7 @@ pub(crate) mod registry;
 pub(crate) mod server;
 #[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod setup;
+pub(crate) mod strace;
 pub(crate) mod tcp_proxy;
 pub(crate) mod tls;
 pub(crate) mod token;

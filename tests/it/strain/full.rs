@@ -102,6 +102,24 @@ fn a_cache_volume_without_inodes_stops_no_blob_and_no_pin() {
 }
 
 #[test]
+fn a_ledger_volume_without_inodes_takes_pins_while_its_segment_lasts() {
+    apart(&a_ledger_volume_without_inodes_takes_pins_while_its_segment_lasts, &[], || {
+        let mut stage = on("ledger", "size=64m,nr_inodes=60");
+        assert_eq!(stage.pin("1.0.0").status, 200);
+        let folder = stage.immutag.data_dir().join("ledger");
+        let empty = |number: u32| folder.join(format!("filler-{number}"));
+        let has_one = |number: &u32| std::fs::File::create(empty(*number)).is_ok();
+        let taken = (0..60).take_while(has_one).count();
+        assert!(0 < taken && taken < 60, "{taken}");
+        for number in 0..20 {
+            assert_eq!(stage.pin(&format!("2.0.{number}")).status, 200);
+        }
+        assert_known_goes_on(&stage);
+        stage.finish();
+    });
+}
+
+#[test]
 fn a_full_ledger_volume_refuses_new_pins_alone_and_is_well_again_by_itself() {
     apart(&a_full_ledger_volume_refuses_new_pins_alone_and_is_well_again_by_itself, &[], || {
         let mut stage = on("ledger", "size=48m");

@@ -124,6 +124,12 @@ impl DockerRegistry {
         assert_eq!(deleted.status, 202, "{}", deleted.text());
     }
 
+    /// Deletes a manifest, and with it every tag that points to it.
+    pub(crate) fn delete_manifest(&self, repository: &str, digest: &str) {
+        let deleted = self.call("DELETE", repository, &format!("manifests/{digest}")).send();
+        assert_eq!(deleted.status, 202, "{}", deleted.text());
+    }
+
     /// All that it has logged: each request with the program that sent it.
     pub(crate) fn log(&self) -> String {
         self.process.log()

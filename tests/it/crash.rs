@@ -1,0 +1,217 @@
+//! A fault at each system call of the pin path: the process is killed there, the call fails with
+//! EIO, or with ENOSPC. Which calls there are, a recording tells. `faults.md`, D-03.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt::{self, Display, Write as _};
+use std::sync::Mutex;
+
+use self::scenes::{Play, Scene};
+use crate::support::process::have;
+use crate::support::strace::{Called, Fault, Strace, calls, has_struck, threads};
+
+mod scenes;
+
+const REGISTRY: &str = "registry.example";
+
+/// What strikes each call.
+const FAULTS: [Fault; 3] = [Fault::Kill, Fault::Eio, Fault::Enospc];
+
+/// The threads whose calls are struck, and how many of each.
+#[derive(Clone, Copy)]
+struct Extent {
+    scene: Scene,
+    /// Only of threads whose names begin so.
+    threads: &'static str,
+    /// Of a call that is made many times, only the first two and the last; and only calls that may
+    /// fail.
+    is_brief: bool,
+}
+
+/// In every run of the tests: what the one thread does that writes the log.
+const SHORT: [Extent; 5] = [
+    brief(Scene::Approve, WRITER),
+    brief(Scene::Conflict, WRITER),
+    brief(Scene::Extend, WRITER),
+    brief(Scene::FirstSight, WRITER),
+    brief(Scene::Reserve, WRITER),
+];
+
+/// In the long form: every call of every thread; to fill a segment takes a second and a half, so
+/// there only the ledger's.
+const LONG: [Extent; 6] = [
+    whole(Scene::Approve, ""),
+    whole(Scene::Conflict, ""),
+    whole(Scene::Extend, ""),
+    whole(Scene::FirstSight, ""),
+    whole(Scene::Reserve, ""),
+    whole(Scene::Rotate, "ledger"),
+];
+
+/// The one thread that writes the log.
+const WRITER: &str = "ledger-writer";
+
+const fn brief(scene: Scene, threads: &'static str) -> Extent {
+    Extent { scene, threads, is_brief: true }
+}
+
+const fn whole(scene: Scene, threads: &'static str) -> Extent {
+    Extent { scene, threads, is_brief: false }
+}
+
+/// As many instances at once as there are cores on the smallest machine.
+const AT_ONCE: usize = 2;
+
+/// One fault at one call.
+#[derive(Clone)]
+struct Case {
+    scene: Scene,
+    called: Called,
+    /// Which of the thread's calls of this name, from 1.
+    number: usize,
+    fault: Fault,
+}
+
+impl Case {
+    /// Whether the client must not be told of the pin: no restart shows that a failed sync lost it,
+    /// since what is in memory stays there.
+    fn must_refuse(&self) -> bool {
+        let Self { scene, called: Called { thread, .. }, fault, .. } = self;
+        *scene == Scene::FirstSight && thread == WRITER && *fault != Fault::Kill
+    }
+}
+
+impl Display for Case {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { scene, called: Called { thread, name, times, .. }, number, fault } = self;
+        write!(out, "{scene:?}: {fault:?} at {name} {number} of {times} of {thread}")
+    }
+}
+
+#[test]
+fn no_acknowledged_pin_is_lost_by_a_fault_at_any_system_call() {
+    if !have(&["strace"]) {
+        return;
+    }
+    let extents: &[Extent] = if is_long() { &LONG } else { &SHORT };
+    let cases: Vec<Case> = extents.iter().flat_map(cases).collect();
+    let todo = Mutex::new(VecDeque::from(cases));
+    let done = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some(case) = next(&todo) {
+                    let has_struck = strike(&case);
+                    done.lock().expect("no holder panics").push((case, has_struck));
+                }
+            });
+        }
+    });
+    let done = done.into_inner().expect("no holder panics");
+    println!("{}", table(&done));
+    assert_struck(&done);
+}
+
+fn next(todo: &Mutex<VecDeque<Case>>) -> Option<Case> {
+    todo.lock().expect("no holder panics").pop_front()
+}
+
+fn is_long() -> bool {
+    std::env::var_os("IMMUTAG_TEST_LONG").is_some()
+}
+
+/// What a recording of the scene says that there is to strike.
+fn cases(extent: &Extent) -> Vec<Case> {
+    let Extent { scene, threads: kind, is_brief } = *extent;
+    let called = record(scene).into_iter().filter(|called| called.thread.starts_with(kind));
+    let mut cases = Vec::new();
+    for called in called {
+        for number in 1..=called.times {
+            let is_alike = number > 2 && number < called.times;
+            let is_left_out = is_brief && (is_alike || !called.may_fail);
+            for fault in FAULTS {
+                let may_be = fault == Fault::Kill || called.may_fail;
+                if may_be && !is_left_out {
+                    cases.push(Case { scene, called: called.clone(), number, fault });
+                }
+            }
+        }
+    }
+    cases
+}
+
+fn record(scene: Scene) -> Vec<Called> {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let out = folder.path().join("calls");
+    let mut play = Play::new(scene);
+    let id = play.immutag.id();
+    let strace = Strace::record(id, &out);
+    play.act();
+    let names: BTreeMap<_, _> = threads(id).into_iter().collect();
+    strace.end();
+    let called = calls(&out, &names);
+    let makes = |name: &str| called.iter().any(|it| it.thread == WRITER && it.name == name);
+    assert!(makes("pwrite64") && makes("fdatasync"), "{scene:?} writes nothing: {called:?}");
+    assert!(scene != Scene::Rotate || makes("openat"), "no new segment: {called:?}");
+    called
+}
+
+/// Plays the case, and holds what comes after a restart against what clients were told. Whether
+/// the fault came about: threads that share their work do not share it alike each time.
+fn strike(case: &Case) -> bool {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let out = folder.path().join("calls");
+    let mut play = Play::new(case.scene);
+    let Case { called, number, fault, .. } = case;
+    let id = play.immutag.id();
+    let strace = Strace::inject(id, &called.thread, &called.name, *fault, *number, &out);
+    play.act();
+    strace.end();
+    let is_told = play.lawful.get("1.0.0").is_some_and(|lawful| !lawful.is_empty());
+    assert!(!(case.must_refuse() && is_told), "{case}: a pin was served that may not be durable");
+    play.move_upstream();
+    play.immutag.restart();
+    play.assert_nothing_lost(&case.to_string());
+    has_struck(&out)
+}
+
+/// What was struck, by scene, thread and call: how often of how many times.
+fn table(done: &[(Case, bool)]) -> String {
+    let mut rows = BTreeMap::<String, (usize, BTreeMap<Fault, (usize, usize)>)>::new();
+    for (Case { scene, called, fault, .. }, has_struck) in done {
+        let Called { thread, name, times, .. } = called;
+        let scene = format!("{scene:?}");
+        let row = rows.entry(format!("{scene:<11} {thread:<16} {name:<16}")).or_default();
+        row.0 = *times;
+        let (struck, tried) = row.1.entry(*fault).or_default();
+        *struck += usize::from(*has_struck);
+        *tried += 1;
+    }
+    let mut text = format!("{:<45} calls", "scene       thread           call");
+    text.extend(FAULTS.map(|fault| format!("{:>9}", format!("{fault:?}"))));
+    for (row, (times, faults)) in &rows {
+        let _ = write!(text, "\n{row} {times:>5}");
+        for fault in FAULTS {
+            let cell = faults.get(&fault).map(|(struck, tried)| format!("{struck}/{tried}"));
+            let _ = write!(text, "{:>9}", cell.as_deref().unwrap_or("-"));
+        }
+    }
+    let struck = done.iter().filter(|(_, has_struck)| *has_struck).count();
+    let tried = done.len();
+    text + &format!(
+        "\n{tried} faults tried, {struck} struck; after each restart no pin was lost that a client \
+         was told of.\nstruck/tried. -: a call that waits, wakes a thread or asks for memory does \
+         not fail, but for a kill.\nWithout IMMUTAG_TEST_LONG=1: only the writer's calls, without \
+         those that do not fail; the first two and the last of many; no change of segments."
+    )
+}
+
+/// The writer does the same each time, so every fault in it must have come about, but for those
+/// where it waits; of the others most.
+fn assert_struck(done: &[(Case, bool)]) {
+    let is_sure = |case: &Case| case.called.thread == WRITER && case.called.may_fail;
+    let missed: Vec<_> = done.iter().filter(|(_, has_struck)| !has_struck).collect();
+    let sure: Vec<_> = missed.iter().filter(|(case, _)| is_sure(case)).collect();
+    let names: Vec<_> = sure.iter().map(|(case, _)| case.to_string()).collect();
+    assert!(names.is_empty(), "these did not come about: {names:#?}");
+    assert!(missed.len() * 3 < done.len(), "{} of {} missed", missed.len(), done.len());
+}

@@ -183,16 +183,16 @@ fn a_finding_in_several_platforms_is_one_reason_and_few_are_opened() {
 #[test]
 fn attestations_alone_are_low_and_lost_with_other_images_high() {
     let [a, b] = ["a", "b"].map(|layer| image(&["base", layer], &typical()));
-    let list = |image: &Made, seeds: &[&str]| {
+    let indexed = |image: &Made, seeds: &[&str]| {
         let seals: Vec<_> = seeds.iter().map(|seed| attestation(seed)).collect();
         let mut children = vec![("linux/amd64", image)];
         children.extend(seals.iter().map(|seal| ("attestation", seal)));
         index(&children)
     };
-    let before = list(&a, &["s", "t"]);
-    let only = compared(&before, &list(&a, &["u"]));
+    let before = indexed(&a, &["s", "t"]);
+    let only = compared(&before, &indexed(&a, &["u"]));
     assert_looks(&only, Severity::Low, "only attestations in the index changed: 2 before, 1 now");
-    let lost = compared(&before, &list(&b, &[]));
+    let lost = compared(&before, &indexed(&b, &[]));
     assert_looks(&lost, Severity::High, "lists none now");
     // The mark on an image that clients run hides nothing.
     let marked = index(&[("linux/amd64", &a), ("marked linux/arm64", &a)]);
@@ -259,6 +259,7 @@ fn what_does_not_hash_to_its_digest_or_is_too_long_is_no_material() {
 
 #[test]
 fn what_there_is_to_compare_is_what_is_open_or_what_it_was_before() {
+    use EventKind::{Approved, Conflict, Followed, Observed, Pinned};
     let [a, b, c] = ["a", "b", "c"].map(|seed| image(&[seed], &typical()).content);
     let state = |events: &[(EventKind, &Content, Option<&Content>)]| {
         let mut state = TagState::default();
@@ -272,7 +273,6 @@ fn what_there_is_to_compare_is_what_is_open_or_what_it_was_before() {
         }
         state
     };
-    use EventKind::{Approved, Conflict, Followed, Observed, Pinned};
     let pinned = (Pinned, &a, Some(&a));
     for (events, expected) in [
         (&[][..], None),

@@ -13,7 +13,7 @@ mod writing;
 
 pub use fault::Fault;
 pub use ledger::Ledger;
-pub use reading::Filter;
+pub use reading::{Filter, names};
 pub use reason::{Reason, is_unprintable};
 
 use std::sync::Arc;

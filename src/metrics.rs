@@ -4,6 +4,7 @@
 //! configuration and the built-in list, everything else is an enumeration of ours.
 
 mod cache;
+mod watch;
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -11,10 +12,13 @@ use prometheus::{
 };
 
 pub use cache::CacheMetrics;
+pub use watch::{AuditMetrics, LimitMetrics};
 
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
+    /// How watching goes.
+    pub audit: AuditMetrics,
     /// How the store is.
     pub cache: CacheMetrics,
     /// Answers from what is held or cached, by kind: `manifest`, `blob`.
@@ -38,6 +42,8 @@ pub struct Metrics {
     pub fills: FillMetrics,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
+    /// What upstreams say of their limits.
+    pub limits: LimitMetrics,
     /// What else listeners tell.
     pub listeners: ListenerMetrics,
     /// Tags with a pin.
@@ -249,6 +255,7 @@ impl Metrics {
         let registry = registry_of_process();
         let make = Maker(&registry);
         Self {
+            audit: AuditMetrics::new(&make),
             cache: CacheMetrics::new(&make),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
             cache_misses: make.counters(
@@ -271,6 +278,7 @@ impl Metrics {
             events: make.counters("events_total", "Ledger events written", &["kind"]),
             fills: FillMetrics::new(&make),
             ledger: LedgerMetrics::new(&make),
+            limits: LimitMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
@@ -360,6 +368,10 @@ mod tests {
             for one in [&self.cache_hits, &self.cache_misses, &self.conflicts, &self.events] {
                 one.with_label_values(&["x"]).inc();
             }
+            self.audit.asks.with_label_values(&["x"]).inc();
+            self.limits.limit.with_label_values(&["x"]).inc();
+            self.limits.remaining.with_label_values(&["x"]).inc();
+            self.limits.new_tags_refused.with_label_values(&["x"]).inc();
             self.completions.with_label_values(&["x"]).inc();
             self.fills.ended.with_label_values(&["x"]).inc();
             self.fills.received_bytes.with_label_values(&["x"]).inc();

@@ -5,6 +5,7 @@
 //! file, or the running fill.
 
 mod asking;
+mod audited;
 mod blob;
 mod by_digest;
 mod canary;
@@ -16,8 +17,10 @@ mod flights;
 mod idle;
 mod keep;
 mod listing;
+mod pending;
 mod permit;
 mod places;
+mod quota;
 mod recorded;
 mod refusal;
 mod resume;
@@ -39,6 +42,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
+pub use audited::Looked;
 pub use blob::{BlobBody, BlobReply, BlobRequest, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard};
 pub use listing::{ListReply, ListRequest};
@@ -70,6 +74,8 @@ pub struct Settings {
     pub stale_if_error: Duration,
     /// Ask no upstream.
     pub offline: bool,
+    /// How often each tag is asked for, whether it is pulled or not; 0: never.
+    pub audit_interval: Duration,
     /// What is kept of what a pin needs.
     pub retain: Retention,
     /// Held content that nobody pulled for this long may be let go; 0: it never is.
@@ -146,6 +152,8 @@ struct Memory {
     /// Something that a pin needs was lost, or other settings want more to be kept.
     wants_walk: tokio::sync::Notify,
     tripwire: tripwire::Tripwire,
+    /// How many new tags each upstream brought within the hour.
+    quota: quota::Quota,
     /// The counter of answers from what is here, found once.
     manifest_hits: prometheus::IntCounter,
     started: Duration,
@@ -338,6 +346,7 @@ impl Memory {
             letting_go: idle::Gate::default(),
             wants_walk: tokio::sync::Notify::new(),
             tripwire: tripwire::Tripwire::default(),
+            quota: quota::Quota::default(),
             manifest_hits: edges.metrics.cache_hits.with_label_values(&["manifest"]),
             started: edges.clock.monotonic(),
         }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::covered::Asked;
+use super::quota::Taken;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use super::{ManifestRequest, Pull};
@@ -19,13 +20,14 @@ impl Pull {
     /// durable, with the manifest's bytes; a crash before it leaves nothing, and nothing of the
     /// observation was served.
     pub(super) async fn write_judged(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
         asked: &Asked,
         state: &TagState,
         observed: &StoredManifest,
         kind: EventKind,
     ) -> Result<Outcome, Refusal> {
+        let taken = self.take_new(&target.upstream, state)?;
         let pin = state.standing();
         let provenance = match kind {
             EventKind::Accepted => Some(Provenance::Approved),
@@ -46,6 +48,7 @@ impl Pull {
         let outcome =
             self.edges.ledger.append(draft.clone(), state.sequence, Some(observed.clone())).await?;
         if let Outcome::Written(_) = &outcome {
+            taken.map(Taken::keep);
             self.tell(&draft, Some(target.rule.reaction));
             self.remember_seen(target, observed);
         }
@@ -92,7 +95,12 @@ impl Pull {
 
     /// Writes down, once per tag and hour, that the upstream's answer broke a rule. Best effort:
     /// nothing is served by it.
-    pub(super) async fn write_invalid(&self, target: &Target, state: &TagState, refusal: &Refusal) {
+    pub(super) async fn write_invalid(
+        self: &Arc<Self>,
+        target: &Target,
+        state: &TagState,
+        refusal: &Refusal,
+    ) {
         let told = matches!(
             refusal.reason,
             Reason::UpstreamDigestMismatch | Reason::UpstreamInvalid | Reason::UpstreamTooLarge
@@ -100,6 +108,7 @@ impl Pull {
         if !told || self.memory.invalid.contains_key(&target.key) {
             return;
         }
+        let Ok(taken) = self.take_new(&target.upstream, state) else { return };
         self.memory.invalid.insert(target.key.clone(), ());
         let draft = Draft {
             pinned: state.pin.as_ref().map(|pin| pin.content.digest),
@@ -108,7 +117,10 @@ impl Pull {
             ..Draft::new(EventKind::Invalid, Some(target.key.clone()))
         };
         match self.edges.ledger.append(draft.clone(), state.sequence, None).await {
-            Ok(Outcome::Written(_)) => self.tell(&draft, Some(target.rule.reaction)),
+            Ok(Outcome::Written(_)) => {
+                taken.map(Taken::keep);
+                self.tell(&draft, Some(target.rule.reaction));
+            }
             Ok(Outcome::Raced(_)) => {}
             Err(error) => {
                 let key = &target.key;
@@ -154,7 +166,7 @@ impl Pull {
     }
 
     /// A new digest at a tag under `record`.
-    pub(super) async fn write_observed(&self, key: &PinKey, content: Content) {
+    pub(super) async fn write_observed(self: &Arc<Self>, key: &PinKey, content: Content) {
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
             match self.try_observed(key, &content).await {
@@ -170,7 +182,11 @@ impl Pull {
     }
 
     /// Whether nothing is left to write; `false` if another write came first.
-    async fn try_observed(&self, key: &PinKey, content: &Content) -> Result<bool, LedgerError> {
+    async fn try_observed(
+        self: &Arc<Self>,
+        key: &PinKey,
+        content: &Content,
+    ) -> Result<bool, LedgerError> {
         let state = self.edges.ledger.state(key).await?.unwrap_or_default();
         // In this order: a pin that a stricter rule has made since is not overwritten.
         let Some(rule) = self.recording_rule(key) else { return Ok(true) };
@@ -179,6 +195,13 @@ impl Pull {
         if is_known {
             return Ok(true);
         }
+        let upstream = self.settings.load().upstreams.locate(&key.registry);
+        // Beyond the quota it was served all the same, and is not written down.
+        let taken = match upstream.map(|upstream| self.take_new(&upstream, &state)) {
+            Some(Err(_)) => return Ok(true),
+            Some(Ok(taken)) => taken,
+            None => None,
+        };
         let again = state.seen(&content.digest).is_some();
         let draft = Draft {
             pinned: state.standing().map(|last| last.content.digest),
@@ -190,6 +213,7 @@ impl Pull {
         let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
         let written = matches!(outcome, Outcome::Written(_));
         if written {
+            taken.map(Taken::keep);
             self.tell(&draft, Some(Reaction::Record));
         }
         Ok(written)
@@ -254,6 +278,7 @@ impl Pull {
         match draft.kind {
             _ if is_conflict => line!(error, "a tag moved: the upstream answers another digest"),
             EventKind::Pinned => line!(info, "first sight: pinned"),
+            EventKind::Pending => line!(info, "a tag without a pin is too young to be served"),
             EventKind::Observed => line!(info, "a recorded tag has a new digest"),
             EventKind::Followed => line!(warn, "the pin followed the upstream, by rule"),
             EventKind::Accepted => line!(warn, "the new digest stood long enough: it is the pin"),

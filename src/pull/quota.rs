@@ -67,9 +67,11 @@ impl Quota {
 }
 
 impl Taken<'_> {
-    /// The tag is written.
-    pub(super) fn keep(mut self) {
-        self.is_kept = true;
+    /// The tag is written: its place, if it took one, is not given back.
+    pub(super) fn keep(taken: Option<Self>) {
+        if let Some(mut taken) = taken {
+            taken.is_kept = true;
+        }
     }
 }
 
@@ -158,7 +160,7 @@ mod tests {
     fn an_hour_takes_so_many_and_tells_once_that_it_is_full() {
         let quota = Quota::default();
         for _ in 0..2 {
-            quota.take("a", 2, 1000).unwrap_or_else(|full| panic!("{full:?}")).keep();
+            Taken::keep(quota.take("a", 2, 1000).ok());
         }
         let full = |now_ms| quota.take("a", 2, now_ms).err();
         let half = Duration::from_mins(30);

@@ -151,10 +151,11 @@ impl Pull {
             None => pin.content.digest == claim && state.deleted_ms.is_none(),
             Some(open) => {
                 let accept_after = target.rule.accept_after.unwrap_or(Duration::MAX);
+                let again = if target.is_audit { GET_AGAIN } else { REPEAT_INTERVAL };
                 open.observed == claim
                     && state.deleted_ms.is_none()
                     && target.rule.reaction != Reaction::Alert
-                    && is_within(open.recorded_ms, now_ms, REPEAT_INTERVAL)
+                    && is_within(open.recorded_ms, now_ms, again)
                     && is_within(open.since_ms, now_ms, accept_after)
             }
         }

@@ -48,7 +48,7 @@ impl Pull {
         let outcome =
             self.edges.ledger.append(draft.clone(), state.sequence, Some(observed.clone())).await?;
         if let Outcome::Written(_) = &outcome {
-            taken.map(Taken::keep);
+            Taken::keep(taken);
             self.tell(&draft, Some(target.rule.reaction));
             self.remember_seen(target, observed);
         }
@@ -118,7 +118,7 @@ impl Pull {
         };
         match self.edges.ledger.append(draft.clone(), state.sequence, None).await {
             Ok(Outcome::Written(_)) => {
-                taken.map(Taken::keep);
+                Taken::keep(taken);
                 self.tell(&draft, Some(target.rule.reaction));
             }
             Ok(Outcome::Raced(_)) => {}
@@ -213,7 +213,7 @@ impl Pull {
         let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
         let written = matches!(outcome, Outcome::Written(_));
         if written {
-            taken.map(Taken::keep);
+            Taken::keep(taken);
             self.tell(&draft, Some(Reaction::Record));
         }
         Ok(written)

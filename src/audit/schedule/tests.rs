@@ -44,7 +44,7 @@ fn state(begun_ms: u64, kinds: &[EventKind]) -> TagState {
         let approved = *kind == EventKind::Approved;
         let provenance = Some(if approved { Provenance::Approved } else { Provenance::FirstSeen });
         let pinned = Some(Digest::sha256([9; 32]));
-        let draft = Draft { observed, provenance, pinned, ..Draft::new(*kind, Some(key(1))) };
+        let draft = Draft { pinned, observed, provenance, ..Draft::new(*kind, Some(key(1))) };
         state.apply(&draft.at(step + 1, begun_ms + step));
     }
     state

@@ -260,7 +260,7 @@ impl Metrics {
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
             cache_misses: make.counters(
                 "cache_misses_total",
-                "Answers that needed the upstream",
+                "Answers from the upstream",
                 &["kind"],
             ),
             bypasses: make.counter(
@@ -269,7 +269,7 @@ impl Metrics {
             ),
             completions: make.counters(
                 "completions_total",
-                "Pins whose content was completed after their tag moved or vanished",
+                "Pins completed after a move",
                 &["outcome"],
             ),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),

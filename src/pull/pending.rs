@@ -92,10 +92,9 @@ fn refusal(key: &PinKey, rule: &Rule, pending: &Pending, trouble: Option<&Refusa
         ..Refusal::new(
             Reason::PinPending,
             format!(
-                "{key} is too young (min-age {}, {}): {digest} was first seen there at {}, and is \
+                "{key} is too young (min-age {}): {digest} was first seen there at {}, and is \
                  served from {} on if it stands there until then{}",
                 Span(rule.min_age),
-                rule.name,
                 time(pending.since_ms),
                 time(until_ms),
                 trouble.unwrap_or_default()

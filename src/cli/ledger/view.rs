@@ -100,6 +100,10 @@ fn state(entry: &TagEntry) -> String {
     if let Some(open) = &entry.state.conflict {
         parts.push(format!("CONFLICT {} since {}", short(&open.observed), time(open.since_ms)));
     }
+    if let Some(young) = &entry.state.pending {
+        let digest = short(&young.content.digest);
+        parts.push(format!("too young, {digest} since {}", time(young.since_ms)));
+    }
     if let Some(since_ms) = entry.state.deleted_ms {
         parts.push(format!("gone upstream since {}", time(since_ms)));
     }

@@ -258,20 +258,12 @@ impl Metrics {
             audit: AuditMetrics::new(&make),
             cache: CacheMetrics::new(&make),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
-            cache_misses: make.counters(
-                "cache_misses_total",
-                "Answers from the upstream",
-                &["kind"],
-            ),
+            cache_misses: make.counters("cache_misses_total", "Answers from upstreams", &["kind"]),
             bypasses: make.counter(
                 "bypasses_total",
                 "Clients that asked for a digest right after it was refused to them",
             ),
-            completions: make.counters(
-                "completions_total",
-                "Pins completed after a move",
-                &["outcome"],
-            ),
+            completions: make.counters("completions_total", "Moved pins completed", &["outcome"]),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
             connections: make.gauges("connections", "Client connections open", &["listener"]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::{StreamExt as _, stream};
 use tokio::sync::mpsc::Receiver;
 
-use super::{Audit, Due};
+use super::Due;
 use crate::pull::{Looked, Pull};
 
 /// How many tags of one upstream may wait.
@@ -43,10 +43,10 @@ impl Due {
 
     /// Whether somebody asked so lately that the next moment of the tag is soon enough.
     fn was_just_asked(&self) -> bool {
-        let Audit { pull, schedule, .. } = &*self.audit;
-        let later = self.audit.now().monotonic + Duration::from_millis(1);
-        let next = schedule.next(&self.key, self.period, later);
-        pull.asked_at(&self.key).is_some_and(|asked| next <= asked + self.period)
+        let Self { period, key, audit, .. } = self;
+        let now = audit.now().monotonic;
+        let asked = audit.pull.asked_at(key);
+        asked.is_some_and(|asked| audit.schedule.is_soon_enough(key, *period, asked, now))
     }
 }
 

@@ -70,6 +70,18 @@ impl Schedule {
         }
     }
 
+    /// Whether a tag that is due `now`, and was asked for at `asked`, comes within a period of that
+    /// again if it is left out.
+    pub(super) fn is_soon_enough(
+        &self,
+        key: &PinKey,
+        period: Duration,
+        asked: Duration,
+        now: Duration,
+    ) -> bool {
+        self.next(key, period, now + Duration::from_millis(1)) <= asked + period
+    }
+
     /// The tag's first moment at `from` or after it. From one to the next it is three quarters of a
     /// period at least, and one at most.
     pub(super) fn next(&self, key: &PinKey, period: Duration, from: Duration) -> Duration {

@@ -203,7 +203,7 @@ built-in record: everywhere, any tag → record";
             explained("library/alpine", "3.19-slim"),
             "docker.io/library/alpine:3.19-slim\n  rule 1 (immutag.toml:12) decides: \
              docker.io/library/*, \"3.19-slim\" is among tags like *-slim → hold, follows after \
-             3d, asked again after 5m"
+             3d, a new tag waits for 2d, asked again after 5m"
         );
         let expected = "\
 docker.io/acme/scanner:1.2.3-nightly

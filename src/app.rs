@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Admin;
 use crate::admin::socket::{self, Doers};
+use crate::audit::Audit;
 use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
 use crate::clock::Clock;
@@ -140,6 +141,7 @@ impl App {
         let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
         wiring.resume();
+        wiring.watch();
         wiring.close_old(Arc::clone(&store));
         wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
         let addresses = Addresses { listeners, admin };
@@ -148,7 +150,7 @@ impl App {
     }
 
     /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error`,
-    /// `offline`, `retain`, `retain-idle`, and where the certificate of a listener with TLS is.
+    /// `offline`, `audit.interval`, `retain`, `retain-idle`, and where the certificate of a listener with TLS is.
     ///
     /// An error changes none of them, and the files of certificates are then read again where
     /// they were.
@@ -219,12 +221,23 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
         seen.upstream_requests.with_label_values(&[label, &status]).inc();
         seen.upstream_seconds.with_label_values(&[label]).observe(took.as_secs_f64());
     };
+    let (limit, remaining) = (metrics.limits.limit.clone(), metrics.limits.remaining.clone());
+    let names = Arc::clone(&configured);
+    let limits = move |name: &Name, most: u64, left: u64| {
+        let set = |gauge: &prometheus::IntGaugeVec, value: u64| {
+            let value = i64::try_from(value).unwrap_or(i64::MAX);
+            gauge.with_label_values(&[label(name, &names)]).set(value);
+        };
+        set(&limit, most);
+        set(&remaining, left);
+    };
     let received = metrics.fills.received_bytes.clone();
     let meter = move |name: &Name| received.with_label_values(&[label(name, &configured)]);
-    let upstreams = Upstreams::new(&config.upstreams)?;
+    let upstreams = Upstreams::new(&config.upstreams)?.with_limits(Arc::new(limits));
     Ok(Settings {
         policy: config.policy.clone(),
         upstreams: upstreams.with_observer(Arc::new(observe)).with_meter(Arc::new(meter)),
+        audit_interval: config.audit_interval,
         stale_if_error: config.stale_if_error,
         offline: config.offline,
         retain: config.cache.retain,
@@ -287,6 +300,16 @@ impl Wiring {
         self.running.spawn(async move {
             tokio::select! {
                 () = pull.retain() => {}
+                _ = stopped.wait_for(|stop| *stop) => {}
+            }
+        });
+    }
+
+    fn watch(&mut self) {
+        let (audit, mut stopped) = (Audit::new(Arc::clone(&self.pull)), self.stopped.clone());
+        self.running.spawn(async move {
+            tokio::select! {
+                () = audit.run() => {}
                 _ = stopped.wait_for(|stop| *stop) => {}
             }
         });

@@ -1,5 +1,6 @@
 //! The command line: what is typed, what is printed, what the exit code says.
 
+mod audit;
 mod cache;
 mod check;
 mod client;
@@ -65,6 +66,8 @@ enum Command {
     Validate(validate::ValidateArgs),
     /// Look into the ledger, and decide
     Ledger(ledger::LedgerArgs),
+    /// Ask upstreams for what the ledger has, now
+    Audit(audit::AuditArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),
     /// Show which clients pulled what
@@ -100,6 +103,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
     let of_many = tokio::runtime::Builder::new_multi_thread;
     let of_one = tokio::runtime::Builder::new_current_thread;
     match command {
+        Command::Audit(args) => wait(of_one(), audit::run(&global, args)),
         Command::Cache(args) => wait(of_one(), cache::run(&global, args)),
         Command::Check(args) => wait(of_one(), check::run(&global, args)),
         Command::Completions(args) => completions::run(&args),

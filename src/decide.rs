@@ -12,11 +12,10 @@ mod reading;
 mod reason;
 mod writing;
 
-pub use crate::printable::is_unprintable;
 pub use fault::Fault;
 pub use import::{Claimed, ImportConflict, ImportOrder, Imported, import};
 pub use ledger::Ledger;
-pub use reading::Filter;
+pub use reading::{Filter, names};
 pub use reason::Reason;
 
 use std::sync::Arc;

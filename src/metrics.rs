@@ -5,6 +5,7 @@
 
 mod cache;
 mod journal;
+mod watch;
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -13,10 +14,13 @@ use prometheus::{
 
 pub use cache::CacheMetrics;
 pub use journal::JournalMetrics;
+pub use watch::{AuditMetrics, LimitMetrics};
 
 /// Everything that is counted.
 pub struct Metrics {
     registry: Registry,
+    /// How watching goes.
+    pub audit: AuditMetrics,
     /// How the store is.
     pub cache: CacheMetrics,
     /// Answers from what is held or cached, by kind: `manifest`, `blob`.
@@ -42,6 +46,8 @@ pub struct Metrics {
     pub journal: JournalMetrics,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
+    /// What upstreams say of their limits.
+    pub limits: LimitMetrics,
     /// What else listeners tell.
     pub listeners: ListenerMetrics,
     /// Tags with a pin.
@@ -253,22 +259,15 @@ impl Metrics {
         let registry = registry_of_process();
         let make = Maker(&registry);
         Self {
+            audit: AuditMetrics::new(&make),
             cache: CacheMetrics::new(&make),
             cache_hits: make.counters("cache_hits_total", "Answers from stored content", &["kind"]),
-            cache_misses: make.counters(
-                "cache_misses_total",
-                "Answers that needed the upstream",
-                &["kind"],
-            ),
+            cache_misses: make.counters("cache_misses_total", "Answers from upstreams", &["kind"]),
             bypasses: make.counter(
                 "bypasses_total",
                 "Clients that asked for a digest right after it was refused to them",
             ),
-            completions: make.counters(
-                "completions_total",
-                "Pins whose content was completed after their tag moved or vanished",
-                &["outcome"],
-            ),
+            completions: make.counters("completions_total", "Moved pins completed", &["outcome"]),
             conflicts: make.counters("conflicts_total", "Conflict events written", &["reaction"]),
             conflicts_open: make.gauge("conflicts_open", "Tags with an open conflict"),
             connections: make.gauges("connections", "Client connections open", &["listener"]),
@@ -276,6 +275,7 @@ impl Metrics {
             fills: FillMetrics::new(&make),
             journal: JournalMetrics::new(&make),
             ledger: LedgerMetrics::new(&make),
+            limits: LimitMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
@@ -365,6 +365,10 @@ mod tests {
             for one in [&self.cache_hits, &self.cache_misses, &self.conflicts, &self.events] {
                 one.with_label_values(&["x"]).inc();
             }
+            self.audit.asks.with_label_values(&["x"]).inc();
+            self.limits.limit.with_label_values(&["x"]).inc();
+            self.limits.remaining.with_label_values(&["x"]).inc();
+            self.limits.new_tags_refused.with_label_values(&["x"]).inc();
             self.completions.with_label_values(&["x"]).inc();
             self.fills.ended.with_label_values(&["x"]).inc();
             self.fills.received_bytes.with_label_values(&["x"]).inc();

@@ -201,7 +201,10 @@ impl TagState {
             EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack => {
                 self.open_conflict(event);
             }
-            EventKind::Deleted => self.deleted_ms = Some(event.time_ms),
+            EventKind::Deleted => {
+                self.deleted_ms = Some(event.time_ms);
+                self.pending = None;
+            }
             EventKind::Forgotten => {
                 *self = Self { sequence: event.sequence, ..Self::default() };
             }
@@ -245,11 +248,14 @@ impl TagState {
     fn take_claim(&mut self, event: &Event) {
         let claim = |digest| Claim { digest, since_ms: event.time_ms };
         self.claim = event.pinned.map(claim).filter(|_| self.pin.is_none());
+        // What is imported is known from elsewhere: it need not stand for any time here.
+        self.pending = None;
     }
 
     fn take_pending(&mut self, event: &Event) {
         let pending = |content| Pending { content, since_ms: event.time_ms };
         self.pending = event.observed.clone().map(pending).filter(|_| self.pin.is_none());
+        self.deleted_ms = self.deleted_ms.filter(|_| self.pin.is_some());
     }
 
     fn pin_observed(&mut self, event: &Event) {
@@ -274,6 +280,7 @@ impl TagState {
     fn record_observed(&mut self, event: &Event) {
         self.recorded = self.served(event);
         self.pin = None;
+        self.pending = None;
         self.followed_from = None;
         self.conflict = None;
         self.deleted_ms = None;

@@ -5,6 +5,7 @@ pub mod explain;
 pub mod judge;
 pub mod matcher;
 pub mod pattern;
+pub mod pending;
 pub mod rule;
 pub mod tag_form;
 pub mod tag_matcher;

@@ -6,6 +6,7 @@
 
 mod asking;
 mod attached;
+mod audited;
 mod blob;
 mod by_digest;
 mod canary;
@@ -20,8 +21,10 @@ mod hint;
 mod idle;
 mod keep;
 mod listing;
+mod pending;
 mod permit;
 mod places;
+mod quota;
 mod recorded;
 mod refusal;
 mod resume;
@@ -43,6 +46,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use futures_util::FutureExt as _;
 
+pub use audited::Looked;
 pub use blob::{BlobBody, BlobReply, BlobRequest, OnItsWay, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard, is_canary};
 pub use listing::{ListReply, ListRequest};
@@ -75,6 +79,8 @@ pub struct Settings {
     pub stale_if_error: Duration,
     /// Ask no upstream.
     pub offline: bool,
+    /// How often each tag is asked for, whether it is pulled or not; 0: never.
+    pub audit_interval: Duration,
     /// What is kept of what a pin needs.
     pub retain: Retention,
     /// Held content that nobody pulled for this long may be let go; 0: it never is.
@@ -151,6 +157,8 @@ struct Memory {
     /// Something that a pin needs was lost, or other settings want more to be kept.
     wants_walk: tokio::sync::Notify,
     tripwire: tripwire::Tripwire,
+    /// How many new tags each upstream brought within the hour.
+    quota: quota::Quota,
     /// The counter of answers from what is here, found once.
     manifest_hits: prometheus::IntCounter,
     started: Duration,
@@ -346,6 +354,7 @@ impl Memory {
             letting_go: idle::Gate::default(),
             wants_walk: tokio::sync::Notify::new(),
             tripwire: tripwire::Tripwire::default(),
+            quota: quota::Quota::default(),
             manifest_hits: edges.metrics.cache_hits.with_label_values(&["manifest"]),
             started: edges.clock.monotonic(),
         }

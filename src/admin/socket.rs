@@ -1,10 +1,11 @@
 //! The Unix socket by which a running server is told what a person decides.
 //!
 //! One connection carries one request, a line of JSON ([`Request`], or [`canary::Asked`]), and its
-//! answer, a line of JSON per piece ([`Line`]); the last one is `done`, `failed`, `refused` or
-//! `warmed`. Who asks is what
+//! answer, a line of JSON per piece ([`Line`]); the last one is `done`, `failed`, `refused`,
+//! `audited` or `warmed`. Who asks is what
 //! the kernel says of the peer; nobody but the server's own user and root is heard.
 
+mod audit;
 pub mod cache;
 pub mod canary;
 mod diff;
@@ -12,6 +13,7 @@ mod import;
 mod place;
 mod warm;
 
+pub use audit::AuditRequest;
 pub use diff::{DiffRequest, Explained, NOTHING_TO_COMPARE};
 pub use import::ImportRequest;
 pub use place::{Socket, bind, connect, path};
@@ -34,6 +36,7 @@ use tokio::time::timeout;
 use self::cache::CacheReply;
 use self::canary::Asked;
 use super::user;
+use crate::audit::now::{Finding, Progress, Tally};
 use crate::blob::fs::FsStore;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
 use crate::pull::{Pull, WarmProgress, Warmed};
@@ -57,6 +60,12 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Line {
+    /// A tag that an audit found not to be as it should.
+    AuditFinding(Finding),
+    /// An audit came to its end; nothing follows.
+    Audited(Tally),
+    /// How far an audit is.
+    Auditing(Progress),
     /// A piece of an answer about the cache.
     Cache(CacheReply),
     /// The request was done; nothing follows.
@@ -142,6 +151,10 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
             match read {
                 Err(_) => Line::Failed(Fault::Failed("the request took too long".into())),
                 Ok(Err(fault)) => Line::Failed(fault),
+                Ok(Ok(Asked::Audit { audit })) => {
+                    tracing::info!(who, glob = ?audit.glob, "a person asks for an audit");
+                    audit::audit(&doers, audit, &mut reader, &mut writer, &mut stop).await
+                }
                 Ok(Ok(Asked::Ledger(request))) => {
                     answer(doers.ledger, request, &who, &mut writer).await
                 }

@@ -138,7 +138,7 @@ fn entry(ledger: &dyn Ledger, key: PinKey, state: TagState) -> TagEntry {
 }
 
 /// Whether a pattern covers one of the names that people have for a tag.
-fn names(pattern: &Pattern, key: &PinKey) -> bool {
+pub fn names(pattern: &Pattern, key: &PinKey) -> bool {
     let PinKey { registry, repository, tag } = key;
     let short = match repository.as_str().strip_prefix("library/") {
         Some(short) if registry.as_str() == "docker.io" => short,

@@ -34,7 +34,7 @@ pub fn status_of(refusal: &Refusal) -> (StatusCode, ErrorCode) {
         }
         Reason::BlobUnknown => (Status::NOT_FOUND, Code::BlobUnknown),
         Reason::BodyNotAllowed => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-        Reason::DigestChanged | Reason::DigestRevoked | Reason::Offline => {
+        Reason::DigestChanged | Reason::DigestRevoked | Reason::Offline | Reason::PinPending => {
             (Status::FORBIDDEN, Code::ManifestInvalid)
         }
         Reason::DigestUnsupported => (Status::BAD_REQUEST, Code::DigestInvalid),
@@ -93,13 +93,19 @@ pub fn refuse(refusal: &Refusal, request_id: &str) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(REASON.clone(), HeaderValue::from_static(refusal.reason.name()));
-    if let Some(wait) = retry_after(refusal) {
-        headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
-    }
     if refusal.reason == Reason::ReadOnly {
         headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
     }
+    add_retry_after(&mut response, refusal);
     response
+}
+
+/// Says when to come again, where that is known.
+pub fn add_retry_after(response: &mut Response<Body>, refusal: &Refusal) {
+    if let Some(wait) = retry_after(refusal) {
+        let value = HeaderValue::from(wait.as_secs().max(1));
+        response.headers_mut().insert(header::RETRY_AFTER, value);
+    }
 }
 
 fn retry_after(refusal: &Refusal) -> Option<Duration> {

@@ -270,7 +270,8 @@ impl Registry {
         if blocks {
             self.pull.arm(peer.ip(), refusal);
             let tombstone = Tombstone::of(refusal);
-            let response = answer::block(&tombstone, is_head);
+            let mut response = answer::block(&tombstone, is_head);
+            answer::add_retry_after(&mut response, refusal);
             self.tombstones.insert(tombstone.blob, tombstone.clone());
             self.tombstones.insert(tombstone.digest, tombstone);
             return response;

@@ -56,6 +56,9 @@ pub fn effect(rule: &Rule) -> String {
         None if rule.reaction == Reaction::Hold => parts.push("never follows".to_owned()),
         None => {}
     }
+    if !rule.min_age.is_zero() {
+        parts.push(format!("a new tag waits for {}", Span(rule.min_age)));
+    }
     if !rule.settle.is_zero() {
         parts.push(format!("an index may grow for {}", Span(rule.settle)));
     }
@@ -162,7 +165,7 @@ mod tests {
             matcher,
             reaction: Reaction::Hold,
             accept_after: Some(Duration::from_hours(72)),
-            min_age: Duration::ZERO,
+            min_age: Duration::from_hours(48),
             settle: Duration::ZERO,
             recheck: Duration::from_mins(5),
             include_referrers: false,
@@ -183,7 +186,7 @@ mod tests {
     fn each_rule_is_one_line() {
         let expected = "\
 rule 1 (immutag.toml:12): docker.io/library/*, tags like *-slim → hold, follows after 3d, \
-asked again after 5m
+a new tag waits for 2d, asked again after 5m
 built-in immutable-suffix: everywhere, tags that end in -immutable or _immutable or .immutable \
 → hold, never follows
 built-in rebuilt-repositories: the 15 listed groups of repositories, full versions → alert
@@ -200,7 +203,7 @@ built-in record: everywhere, any tag → record";
             explained("library/alpine", "3.19-slim"),
             "docker.io/library/alpine:3.19-slim\n  rule 1 (immutag.toml:12) decides: \
              docker.io/library/*, \"3.19-slim\" is among tags like *-slim → hold, follows after \
-             3d, asked again after 5m"
+             3d, a new tag waits for 2d, asked again after 5m"
         );
         let expected = "\
 docker.io/acme/scanner:1.2.3-nightly

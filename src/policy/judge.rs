@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use super::pending::judge_pending;
 use super::rule::{Reaction, Rule};
 use crate::event::EventKind;
 use crate::oci::Manifest;
@@ -39,6 +40,8 @@ pub enum Verdict {
     Conflict,
     /// The upstream answers what is pinned, or what a rule lets pass as the same.
     Match,
+    /// There is no pin, and what the upstream answers is too young to become it.
+    Pending,
     /// First sight.
     Pin,
 }
@@ -49,6 +52,7 @@ impl Verdict {
         match self {
             Self::Conflict => "conflict",
             Self::Match => "match",
+            Self::Pending => "pending",
             Self::Pin => "pin",
         }
     }
@@ -85,7 +89,9 @@ pub fn judge(rule: &Rule, state: &TagState, sight: &Sight<'_>, now_ms: u64) -> J
     let digest = sight.content.digest;
     // What was only recorded is a pin by then, or is nothing that a covered tag may stand for.
     let Some(pin) = &state.pin else {
-        return if sight.is_revoked || state.rejected.contains(&digest) {
+        return if let Some(judgement) = judge_pending(rule, state, sight, now_ms) {
+            judgement
+        } else if sight.is_revoked || state.rejected.contains(&digest) {
             judgement(Verdict::Conflict, None, Serve::Refusal)
         } else {
             judgement(Verdict::Pin, Some(EventKind::Pinned), Serve::Observed)

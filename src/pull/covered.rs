@@ -95,7 +95,10 @@ impl Pull {
             // What was recorded is compared with what was imported first.
             Some(state) if state.pin.is_some() => state,
             Some(state) if state.recorded.is_some() && state.claim.is_none() => state,
-            _ => return Ok((self.sight(target(request, key, rule)).await?, None)),
+            state => {
+                let target = target(request, key, rule);
+                return Ok((self.first_sight(target, state.as_deref(), asked).await?, None));
+            }
         };
         let state = self.promote(request, key, rule, state).await?;
         if state.pin.is_none() {
@@ -323,6 +326,7 @@ fn target(request: &ManifestRequest, key: &PinKey, rule: &Arc<Rule>) -> Target {
         key: key.clone(),
         rule: Arc::clone(rule),
         credential: request.asker.credential_for(&request.upstream),
+        is_audit: false,
     }
 }
 

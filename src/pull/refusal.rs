@@ -34,6 +34,8 @@ pub enum Reason {
     Offline,
     /// Too much at once.
     Overloaded,
+    /// The tag is younger than its rule's `min-age`.
+    PinPending,
     /// The pinned manifest is neither here nor at the upstream.
     PinnedContentGone,
     /// This listener does not offer that.
@@ -64,7 +66,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 26] = [
         Self::AddressNotAllowed,
         Self::BlobUnknown,
         Self::BodyNotAllowed,
@@ -77,6 +79,7 @@ impl Reason {
         Self::NameInvalid,
         Self::Offline,
         Self::Overloaded,
+        Self::PinPending,
         Self::PinnedContentGone,
         Self::ReadOnly,
         Self::RealmNotAllowed,
@@ -107,6 +110,7 @@ impl Reason {
             Self::NameInvalid => "NAME_INVALID",
             Self::Offline => "OFFLINE",
             Self::Overloaded => "OVERLOADED",
+            Self::PinPending => "PIN_PENDING",
             Self::PinnedContentGone => "PINNED_CONTENT_GONE",
             Self::ReadOnly => "READ_ONLY",
             Self::RealmNotAllowed => "REALM_NOT_ALLOWED",
@@ -133,6 +137,7 @@ impl Reason {
                 | Self::LedgerUnavailable
                 | Self::Offline
                 | Self::Overloaded
+                | Self::PinPending
                 | Self::PinnedContentGone
         )
     }

@@ -34,6 +34,8 @@ pub(super) struct Target {
     pub(super) key: PinKey,
     pub(super) rule: Arc<Rule>,
     pub(super) credential: Option<ClientCredential>,
+    /// Nobody pulls it.
+    pub(super) is_audit: bool,
 }
 
 impl Target {
@@ -80,15 +82,20 @@ impl Pull {
     }
 
     async fn look(self: Arc<Self>, target: Target) -> Result<Arc<TagState>, Refusal> {
-        let asked = self.asked(&target.key);
+        let asked = if target.is_audit {
+            self.asked_by_audit(&target.key)
+        } else {
+            self.asked(&target.key)
+        };
         let result = self.look_at(&target, &asked).await;
         if let Err(refusal) = &result
-            && refusal.reason != Reason::Offline
+            && !matches!(refusal.reason, Reason::Offline | Reason::PinPending)
         {
             Self::tell_trouble(&target, refusal);
         }
+        let waits = result.as_ref().is_err_and(|refusal| refusal.reason == Reason::PinPending);
         // Under hold a failed ask counts too: the upstream is asked once per `recheck`, no more.
-        if result.is_ok() || target.rule.reaction == Reaction::Hold {
+        if result.is_ok() || waits || target.rule.reaction == Reaction::Hold {
             asked.at_ms.store(self.now_ms(), Ordering::Relaxed);
         }
         result
@@ -101,12 +108,16 @@ impl Pull {
     ) -> Result<Arc<TagState>, Refusal> {
         let question = target.question();
         let state = self.edges.ledger.state(&target.key).await?.unwrap_or_default();
-        if state.pin.is_some() && !self.is_get_due(asked) {
+        // A manifest's GET may be what clients need the rest of a rate limit for.
+        let spares = target.is_audit && !target.upstream.has_ample_room();
+        let is_head_enough = spares || !self.is_get_due(asked);
+        if (state.pin.is_some() || state.pending.is_some()) && is_head_enough {
             let head = self.head_manifest(&question).await?;
-            let claim = head.and_then(|answer| answer.digest);
-            if claim.is_some_and(|claim| self.is_known_answer(target, &state, claim)) {
+            if let Some(claim) = head.and_then(|answer| answer.digest)
+                && self.is_known_answer(target, &state, claim)
+            {
                 self.count_same(target, asked, &state);
-                return Ok(state);
+                return self.pinned_or_refused(target, state, claim);
             }
         }
         match self.get_manifest(&question).await {
@@ -132,19 +143,20 @@ impl Pull {
     /// Whether a HEAD's claim changes nothing: the pin with nothing open, the open conflict
     /// before it is due, or what a person rejected.
     fn is_known_answer(&self, target: &Target, state: &TagState, claim: Digest) -> bool {
+        let Some(pin) = &state.pin else { return self.still_waits(target, state, claim) };
         if state.rejected.contains(&claim) {
             return true;
         }
-        let Some(pin) = &state.pin else { return false };
         let now_ms = self.edges.clock.wall_ms();
         match &state.conflict {
             None => pin.content.digest == claim && state.deleted_ms.is_none(),
             Some(open) => {
                 let accept_after = target.rule.accept_after.unwrap_or(Duration::MAX);
+                let again = if target.is_audit { GET_AGAIN } else { REPEAT_INTERVAL };
                 open.observed == claim
                     && state.deleted_ms.is_none()
                     && target.rule.reaction != Reaction::Alert
-                    && is_within(open.recorded_ms, now_ms, REPEAT_INTERVAL)
+                    && is_within(open.recorded_ms, now_ms, again)
                     && is_within(open.since_ms, now_ms, accept_after)
             }
         }
@@ -154,6 +166,8 @@ impl Pull {
         let verdict = if state.conflict.is_some() {
             asked.repeats.fetch_add(1, Ordering::Relaxed);
             Verdict::Conflict
+        } else if state.pin.is_none() {
+            Verdict::Pending
         } else {
             Verdict::Match
         };
@@ -196,17 +210,17 @@ impl Pull {
                 if judgement.verdict == Verdict::Conflict {
                     asked.repeats.fetch_add(1, Ordering::Relaxed);
                 }
-                return settled(state, &stored);
+                return self.pinned_or_refused(target, state, stored.content.digest);
             };
             state = match self.write_judged(target, asked, &state, &stored, kind).await? {
                 Outcome::Written(state) if !follows(&target.rule, kind) => {
                     self.keep_if_moved(target, &state, kind);
-                    return settled(state, &stored);
+                    return self.pinned_or_refused(target, state, stored.content.digest);
                 }
                 Outcome::Written(state) | Outcome::Raced(state) => state,
             };
         }
-        settled(state, &stored)
+        self.pinned_or_refused(target, state, stored.content.digest)
     }
 
     async fn judge_now(
@@ -246,6 +260,9 @@ impl Pull {
     ) -> Result<Arc<TagState>, Refusal> {
         state = self.claim_outlives(target, &state).await?;
         if state.pin.is_none() {
+            if state.pending.is_some() {
+                self.write_deleted(target, &state, EventKind::Deleted).await?;
+            }
             let words = format!("the upstream has no {}", target.key);
             return Err(Refusal::new(Reason::ManifestUnknown, words));
         }
@@ -271,17 +288,6 @@ impl Pull {
             self.complete_later(&target.origin(), &target.key, pin, Need::Contested);
         }
     }
-}
-
-/// The end of a judgement: a tag that still has no pin was refused.
-fn settled(state: Arc<TagState>, stored: &StoredManifest) -> Result<Arc<TagState>, Refusal> {
-    if open_claim(&state).is_some() {
-        return Err(Refusal::new(Reason::Overloaded, "the tag changes all the time; try again"));
-    }
-    if state.pin.is_none() {
-        return Err(Refusal::revoked(stored.content.digest));
-    }
-    Ok(state)
 }
 
 /// Whether a second event may follow this one at once: under `alert` the pin follows.

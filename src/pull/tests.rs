@@ -50,6 +50,7 @@ fn settings(reaction: Reaction) -> Settings {
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,
         offline: true,
+        audit_interval: Duration::ZERO,
         retain: Retention::Pulled,
         retain_idle: Duration::ZERO,
         max_fills: 128,

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use super::covered::Asked;
 use super::hint::Remark;
+use super::quota::Taken;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
 use super::{ManifestRequest, Pull};
@@ -20,13 +21,14 @@ impl Pull {
     /// durable, with the manifest's bytes; a crash before it leaves nothing, and nothing of the
     /// observation was served.
     pub(super) async fn write_judged(
-        &self,
+        self: &Arc<Self>,
         target: &Target,
         asked: &Asked,
         state: &TagState,
         observed: &StoredManifest,
         kind: EventKind,
     ) -> Result<Outcome, Refusal> {
+        let taken = self.take_new(&target.upstream, state)?;
         let pin = state.standing();
         let provenance = match kind {
             EventKind::Accepted => Some(Provenance::Approved),
@@ -48,6 +50,7 @@ impl Pull {
         let outcome =
             self.edges.ledger.append(draft.clone(), state.sequence, Some(observed.clone())).await?;
         if let Outcome::Written(_) = &outcome {
+            Taken::keep(taken);
             self.tell_with(&draft, Some(target.rule.reaction), severity);
             self.remember_seen(target, observed);
         }
@@ -83,7 +86,12 @@ impl Pull {
 
     /// Writes down, once per tag and hour, that the upstream's answer broke a rule. Best effort:
     /// nothing is served by it.
-    pub(super) async fn write_invalid(&self, target: &Target, state: &TagState, refusal: &Refusal) {
+    pub(super) async fn write_invalid(
+        self: &Arc<Self>,
+        target: &Target,
+        state: &TagState,
+        refusal: &Refusal,
+    ) {
         let told = matches!(
             refusal.reason,
             Reason::UpstreamDigestMismatch | Reason::UpstreamInvalid | Reason::UpstreamTooLarge
@@ -91,6 +99,7 @@ impl Pull {
         if !told || self.memory.invalid.contains_key(&target.key) {
             return;
         }
+        let Ok(taken) = self.take_new(&target.upstream, state) else { return };
         self.memory.invalid.insert(target.key.clone(), ());
         let draft = Draft {
             pinned: state.pin.as_ref().map(|pin| pin.content.digest),
@@ -99,7 +108,10 @@ impl Pull {
             ..Draft::new(EventKind::Invalid, Some(target.key.clone()))
         };
         match self.edges.ledger.append(draft.clone(), state.sequence, None).await {
-            Ok(Outcome::Written(_)) => self.tell(&draft, Some(target.rule.reaction)),
+            Ok(Outcome::Written(_)) => {
+                Taken::keep(taken);
+                self.tell(&draft, Some(target.rule.reaction));
+            }
             Ok(Outcome::Raced(_)) => {}
             Err(error) => {
                 let key = &target.key;
@@ -145,7 +157,7 @@ impl Pull {
     }
 
     /// A new digest at a tag under `record`.
-    pub(super) async fn write_observed(&self, key: &PinKey, content: Content) {
+    pub(super) async fn write_observed(self: &Arc<Self>, key: &PinKey, content: Content) {
         const ROUNDS: usize = 4;
         for _ in 0..ROUNDS {
             match self.try_observed(key, &content).await {
@@ -161,7 +173,11 @@ impl Pull {
     }
 
     /// Whether nothing is left to write; `false` if another write came first.
-    async fn try_observed(&self, key: &PinKey, content: &Content) -> Result<bool, LedgerError> {
+    async fn try_observed(
+        self: &Arc<Self>,
+        key: &PinKey,
+        content: &Content,
+    ) -> Result<bool, LedgerError> {
         let state = self.edges.ledger.state(key).await?.unwrap_or_default();
         // In this order: a pin that a stricter rule has made since is not overwritten.
         let Some(rule) = self.recording_rule(key) else { return Ok(true) };
@@ -170,6 +186,13 @@ impl Pull {
         if is_known {
             return Ok(true);
         }
+        let upstream = self.settings.load().upstreams.locate(&key.registry);
+        // Beyond the quota it was served all the same, and is not written down.
+        let taken = match upstream.map(|upstream| self.take_new(&upstream, &state)) {
+            Some(Err(_)) => return Ok(true),
+            Some(Ok(taken)) => taken,
+            None => None,
+        };
         let again = state.seen(&content.digest).is_some();
         let draft = Draft {
             pinned: state.standing().map(|last| last.content.digest),
@@ -181,6 +204,7 @@ impl Pull {
         let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
         let written = matches!(outcome, Outcome::Written(_));
         if written {
+            Taken::keep(taken);
             self.tell(&draft, Some(Reaction::Record));
         }
         Ok(written)
@@ -251,6 +275,7 @@ impl Pull {
             _ if is_conflict => line!(error, "a tag moved: the upstream answers another digest"),
             EventKind::Pinned => line!(info, "first sight: pinned"),
             EventKind::Confirmed => line!(info, "what was imported is confirmed: pinned"),
+            EventKind::Pending => line!(info, "a tag without a pin is too young to be served"),
             EventKind::Observed => line!(info, "a recorded tag has a new digest"),
             EventKind::Followed => line!(warn, "the pin followed the upstream, by rule"),
             EventKind::Accepted => line!(warn, "the new digest stood long enough: it is the pin"),

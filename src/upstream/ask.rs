@@ -16,6 +16,7 @@ use super::challenge;
 use super::client::{Client, Followed, Observer, Outgoing};
 use super::credential::ClientCredential;
 use super::error::{Unavailability, UpstreamError};
+use super::limit::{LimitObserver, Limits, Reading};
 use super::rate::{Flow, Meter};
 use super::retry::{
     MAX_RETRIES, PATIENCE, RetryBudget, backoff, rate_limit_wait, read_retry_after,
@@ -44,21 +45,27 @@ pub struct Upstream {
     fills: Arc<Semaphore>,
     budget: RetryBudget,
     flow: Arc<Flow>,
+    limits: Limits,
+    limit_observer: LimitObserver,
+}
+
+/// Who is told of what happens with an upstream.
+#[derive(Clone)]
+pub(crate) struct Observers {
+    pub(crate) requests: Observer,
+    pub(crate) meter: Meter,
+    pub(crate) limits: LimitObserver,
 }
 
 impl Upstream {
-    pub(crate) fn new(
-        name: Registry,
-        setup: Setup,
-        tokens: Tokens,
-        (observer, meter): (Observer, &Meter),
-    ) -> Self {
+    pub(crate) fn new(name: Registry, setup: Setup, tokens: Tokens, observers: Observers) -> Self {
+        let Observers { requests, meter, limits } = observers;
         let config = setup.config.clone();
         let flow = Arc::new(Flow::new(config.max_bytes_per_second, meter(&name)));
         let places = config.max_connections.clamp(1, Semaphore::MAX_PERMITS);
         let for_blobs = || Arc::new(Semaphore::new(places - places / BLOBS_LEAVE));
         Self {
-            client: Client::new(name.clone(), setup, observer),
+            client: Client::new(name.clone(), setup, requests),
             name,
             config,
             tokens,
@@ -67,7 +74,25 @@ impl Upstream {
             fills: for_blobs(),
             budget: RetryBudget::new(),
             flow,
+            limits: Limits::default(),
+            limit_observer: limits,
         }
+    }
+
+    /// How long it wants to be left alone, since it said 429.
+    pub fn closed_for(&self) -> Option<Duration> {
+        self.limits.closed_for(Instant::now())
+    }
+
+    /// How long whoever has no client waiting leaves it alone: it said 429, or so little remains of
+    /// its limit that clients may need it.
+    pub fn reserved_for(&self) -> Option<Duration> {
+        self.limits.reserved_for(Instant::now())
+    }
+
+    /// Whether more than half of its limit is left, as far as it says.
+    pub fn has_ample_room(&self) -> bool {
+        self.limits.is_ample()
     }
 
     /// Asks, with authorization, redirects and retries.
@@ -139,13 +164,22 @@ impl Upstream {
         deadline: Instant,
     ) -> Result<Response<Incoming>, UpstreamError> {
         let response = self.exchange(ask, deadline).await?;
+        // Bodies of blobs come from elsewhere, whose limits are others.
+        if !matches!(ask.resource, Resource::Blob(_))
+            && let Some(reading) = Reading::read(response.headers())
+        {
+            self.limits.note(reading, Instant::now());
+            (self.limit_observer)(&self.name, reading.limit, reading.remaining);
+        }
         let wait = text(response.headers(), RETRY_AFTER.as_str());
         let now = SystemTime::now();
         match response.status().as_u16() {
             status @ (401 | 403) => Err(UpstreamError::Authentication { status }),
-            429 => Err(UpstreamError::RateLimited {
-                retry_after: rate_limit_wait(wait.as_deref(), now),
-            }),
+            429 => {
+                let retry_after = rate_limit_wait(wait.as_deref(), now);
+                self.limits.close(retry_after, Instant::now());
+                Err(UpstreamError::RateLimited { retry_after })
+            }
             status @ 500.. => Err(UpstreamError::Unavailable {
                 why: Unavailability::Answers(status),
                 retry_after: wait.and_then(|text| read_retry_after(&text, now)),

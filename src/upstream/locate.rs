@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::IntCounter;
 
-use super::ask::Upstream;
+use super::ask::{Observers, Upstream};
+use super::builtin::BuiltIn;
 use super::client::Observer;
+use super::limit::LimitObserver;
 use super::proxy::Proxy;
 use super::rate::Meter;
 use super::setup::{Setup, SetupProblem, Shared, UpstreamSetupError};
@@ -26,8 +28,7 @@ pub struct Upstreams {
     configured: BTreeMap<Registry, Setup>,
     shared: Shared,
     tokens: Tokens,
-    observer: Observer,
-    meter: Meter,
+    observers: Observers,
     kept: Mutex<HashMap<Registry, Arc<Upstream>>>,
 }
 
@@ -50,10 +51,13 @@ impl Upstreams {
             configured,
             shared,
             tokens: Tokens::new(),
-            observer: Arc::new(|_, _, _| {}),
-            meter: Arc::new(|_| {
-                IntCounter::new("uncounted", "not registered").expect("a valid name")
-            }),
+            observers: Observers {
+                requests: Arc::new(|_, _, _| {}),
+                meter: Arc::new(|_| {
+                    IntCounter::new("uncounted", "not registered").expect("a valid name")
+                }),
+                limits: Arc::new(|_, _, _| {}),
+            },
             kept: Mutex::default(),
         })
     }
@@ -61,13 +65,29 @@ impl Upstreams {
     /// The same upstreams, with somebody who is told of every request.
     #[must_use]
     pub fn with_observer(self, observer: Observer) -> Self {
-        Self { observer, kept: Mutex::default(), ..self }
+        let observers = Observers { requests: observer, ..self.observers };
+        Self { observers, kept: Mutex::default(), ..self }
     }
 
     /// The same upstreams, which count the bytes of their bodies.
     #[must_use]
     pub fn with_meter(self, meter: Meter) -> Self {
-        Self { meter, kept: Mutex::default(), ..self }
+        let observers = Observers { meter, ..self.observers };
+        Self { observers, kept: Mutex::default(), ..self }
+    }
+
+    /// The same upstreams, with somebody who is told what they say of their limits.
+    #[must_use]
+    pub fn with_limits(self, limits: LimitObserver) -> Self {
+        let observers = Observers { limits, ..self.observers };
+        Self { observers, kept: Mutex::default(), ..self }
+    }
+
+    /// What metrics and bounds call an upstream: a name that only a built-in pattern knows is the
+    /// client's choice, and all of these are one.
+    pub fn label<'a>(&self, name: &'a Registry) -> &'a str {
+        let known = BuiltIn::find(name).filter(|_| !self.configured.contains_key(name));
+        known.map_or(name.as_str(), |known| known.pattern)
     }
 
     /// Whether a configured upstream is asked with these credentials.
@@ -87,7 +107,7 @@ impl Upstreams {
             registry.clone(),
             setup,
             self.tokens.clone(),
-            (self.observer.clone(), &self.meter),
+            self.observers.clone(),
         ));
         if kept.len() >= MAX_KEPT {
             // Any that came by a pattern: its client is rebuilt when it is asked for again.

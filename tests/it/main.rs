@@ -6,6 +6,7 @@
 mod again;
 mod astray;
 mod attack;
+mod audit;
 mod broken;
 mod cache;
 mod cli;

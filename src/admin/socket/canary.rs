@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
 use super::cache::CacheRequest;
-use super::{DiffRequest, Doers, ImportRequest, Line, WarmRequest, Writer, stopped};
+use super::{AuditRequest, DiffRequest, Doers, ImportRequest, Line, WarmRequest, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
 
@@ -20,6 +20,11 @@ const STAY: Duration = Duration::from_mins(30);
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Asked {
+    /// Tags of their upstreams, now.
+    Audit {
+        /// Which.
+        audit: AuditRequest,
+    },
     /// Something of the cache.
     Cache {
         /// What.

@@ -52,6 +52,7 @@ fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>, store: &Arc<FsStor
         policy: Policy::default(),
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,
+        audit_interval: Duration::ZERO,
         offline: false,
         retain: crate::config::Retention::Pulled,
         retain_idle: Duration::ZERO,

@@ -113,6 +113,10 @@ fn state(entry: &TagEntry) -> String {
         let (digest, since) = (short(&open.observed), time(open.since_ms));
         parts.push(format!("CONFLICT {digest} since {since}{}", came_back(&entry.state, open)));
     }
+    if let Some(young) = &entry.state.pending {
+        let digest = short(&young.content.digest);
+        parts.push(format!("too young, {digest} since {}", time(young.since_ms)));
+    }
     if let Some(since_ms) = entry.state.deleted_ms {
         parts.push(format!("deleted upstream since {}{}", time(since_ms), refused(&entry.state)));
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use immutag::app::App;
 use immutag::clock::ManualClock;
 use immutag::config::{Config, Sources, load};
+use immutag::metrics::Metrics;
 use tokio::runtime::Runtime;
 
 use super::http::{Answer, Call};
@@ -72,6 +73,34 @@ impl InProcess {
         let direct = self.addresses().direct;
         let url = format!("http://{direct}/v2/{registry}/{repository}/manifests/{tag}");
         accepting(Call::new("GET", &url)).send()
+    }
+
+    /// `HEAD`s the same.
+    #[track_caller]
+    pub(crate) fn direct_head(&self, registry: &str, repository: &str, tag: &str) -> Answer {
+        let direct = self.addresses().direct;
+        let url = format!("http://{direct}/v2/{registry}/{repository}/manifests/{tag}");
+        accepting(Call::new("HEAD", &url)).send()
+    }
+
+    /// How many events of this kind it wrote.
+    pub(crate) fn events(&self, kind: &str) -> u64 {
+        self.metrics().events.with_label_values(&[kind]).get()
+    }
+
+    /// What it counts.
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.app.as_ref().expect("it runs").pull.edges().metrics
+    }
+
+    /// Moves its time on, and waits until so many tags more were asked for with this outcome, with
+    /// nobody pulling them.
+    #[track_caller]
+    pub(crate) fn audit_after(&self, time: Duration, outcome: &str, least: u64) {
+        let asks = self.metrics().audit.asks.with_label_values(&[outcome]);
+        let before = asks.get();
+        self.clock.advance(time);
+        eventually(&format!("{least} asked: {outcome}"), || asks.get() >= before + least);
     }
 
     /// Waits until an event of this kind was written.

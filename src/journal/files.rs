@@ -113,10 +113,11 @@ impl Files {
     /// Ends a line that a kill or a full disk left torn; the file's length then, in bytes.
     fn end_line(&mut self, name: Name, file: &mut File) -> io::Result<u64> {
         let length = file.metadata()?.len();
-        if self.sizes.get(&name).copied().unwrap_or(0) != length
+        let is_new = length == 0;
+        if (is_new || self.sizes.get(&name) != Some(&length))
             && let Ok(files) = list(&self.options.folder)
         {
-            // Somebody removed files, or put some there.
+            // Somebody may have removed files, or put some there.
             self.sizes = files.into_iter().collect();
         }
         let mut last = [b'\n'];

@@ -113,8 +113,8 @@ impl Journal {
         self.open.is_some()
     }
 
-    /// Notes that a client asked for something and what came of it. It takes some hundred
-    /// nanoseconds, and waits for no disk.
+    /// Notes that a client asked for something and what came of it. It is one look
+    /// into a table in memory, and waits for no disk.
     pub fn note(&self, subject: &Arc<Subject>, client: IpAddr, is_head: bool) {
         let Some(open) = &self.open else { return };
         let key = Key::new(Arc::clone(subject), client.to_canonical(), is_head);

@@ -4,24 +4,24 @@
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _};
 
 use super::Options;
 use super::folder::{Name, date_of, list};
 
-/// The journal's files.
+/// The journal's files. None is kept open: they are written once a second, and whoever removes one
+/// gets a new one.
 pub(super) struct Files {
     pub(super) options: Options,
     /// Sizes in bytes.
     sizes: BTreeMap<Name, u64>,
-    current: Option<(Name, File)>,
 }
 
 impl Files {
     /// What is there. A folder that cannot be read counts as empty: the next write tells why.
     pub(super) fn new(options: Options) -> Self {
         let sizes = list(&options.folder).unwrap_or_default().into_iter().collect();
-        Self { options, sizes, current: None }
+        Self { options, sizes }
     }
 
     /// How much they take, in bytes.
@@ -32,24 +32,20 @@ impl Files {
     /// Adds whole lines to the file of the day `now_ms`, all of them or, with an error, none.
     pub(super) fn append(&mut self, lines: &[u8], now_ms: u64) -> io::Result<()> {
         let size_bytes = lines.len() as u64;
-        self.forget_what_went();
         self.check_free(size_bytes)?;
         self.make_room(size_bytes)?;
-        self.open(now_ms, size_bytes)?;
-        let (name, file) = self.current.as_mut().expect("it was just opened");
+        let name = self.name_for(now_ms, size_bytes);
+        let mut file = self.open(name)?;
+        let before = self.end_line(name, &mut file)?;
         let written = file.write_all(lines);
+        let after = if written.is_ok() { before + size_bytes } else { before };
         if written.is_err() {
-            // Lines that are counted as lost must not be there, nor a part of one.
-            let before = self.sizes.get(name).copied().unwrap_or(0);
-            if file.set_len(before).is_err() {
-                // The next line begins after whatever was left.
-                self.current = None;
-                self.read_folder();
-            }
-            return written;
+            // Lines that are counted as lost must not be there. If a part stays, the next line
+            // begins after it.
+            let _ = file.set_len(before);
         }
-        *self.sizes.entry(*name).or_default() += size_bytes;
-        Ok(())
+        self.sizes.insert(name, after);
+        written
     }
 
     /// Removes the files that hold nothing younger than `keep`, as of `now_ms`.
@@ -64,21 +60,6 @@ impl Files {
             self.remove(name)?;
         }
         Ok(())
-    }
-
-    /// A file that somebody removed is not written on.
-    fn forget_what_went(&mut self) {
-        let went = |file: &File| file.metadata().map_or(true, |file| file.nlink() == 0);
-        if self.current.as_ref().is_some_and(|(_, file)| went(file)) {
-            self.current = None;
-            self.read_folder();
-        }
-    }
-
-    fn read_folder(&mut self) {
-        if let Ok(files) = list(&self.options.folder) {
-            self.sizes = files.into_iter().collect();
-        }
     }
 
     fn check_free(&self, size_bytes: u64) -> io::Result<()> {
@@ -102,9 +83,6 @@ impl Files {
     }
 
     fn remove(&mut self, name: Name) -> io::Result<()> {
-        if self.current.as_ref().is_some_and(|(current, _)| *current == name) {
-            self.current = None;
-        }
         match std::fs::remove_file(self.options.folder.join(name.to_string())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => {
@@ -114,43 +92,44 @@ impl Files {
         }
     }
 
-    /// Makes the current file the one that takes `size_bytes` more on the day `now_ms`.
-    fn open(&mut self, now_ms: u64, size_bytes: u64) -> io::Result<()> {
+    /// The file that takes `size_bytes` more on the day `now_ms`.
+    fn name_for(&self, now_ms: u64, size_bytes: u64) -> Name {
         let date = date_of(now_ms);
-        let last = self.sizes.range(..=Name { date, number: u32::MAX }).next_back();
-        let last = last.map(|(name, size)| (*name, *size)).filter(|(name, _)| name.date == date);
+        let of_day = Name { date, number: 0 }..=Name { date, number: u32::MAX };
         let fits = |size: u64| size.saturating_add(size_bytes) <= self.options.file_bytes;
-        let name = match last {
-            Some((name, size)) if fits(size) => name,
+        match self.sizes.range(of_day).next_back() {
+            Some((name, size)) if fits(*size) => *name,
             Some((name, _)) => Name { date, number: name.number.saturating_add(1) },
             None => Name { date, number: 0 },
-        };
-        if self.current.as_ref().is_some_and(|(current, _)| *current == name) {
-            return Ok(());
         }
+    }
+
+    fn open(&self, name: Name) -> io::Result<File> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.options.folder)?;
         let path = self.options.folder.join(name.to_string());
-        let mut open = OpenOptions::new();
-        let mut file = open.read(true).append(true).create(true).mode(0o600).open(path)?;
-        let size = end_line(&mut file)?;
-        self.sizes.insert(name, size);
-        self.current = Some((name, file));
-        Ok(())
+        OpenOptions::new().read(true).append(true).create(true).mode(0o600).open(path)
     }
-}
 
-/// Ends a line that a kill or a power cut left torn; the file's length then, in bytes.
-fn end_line(file: &mut File) -> io::Result<u64> {
-    let length = file.metadata()?.len();
-    let mut last = [b'\n'];
-    if length > 0 {
-        file.read_exact_at(&mut last, length - 1)?;
+    /// Ends a line that a kill or a full disk left torn; the file's length then, in bytes.
+    fn end_line(&mut self, name: Name, file: &mut File) -> io::Result<u64> {
+        let length = file.metadata()?.len();
+        let is_new = length == 0;
+        if (is_new || self.sizes.get(&name) != Some(&length))
+            && let Ok(files) = list(&self.options.folder)
+        {
+            // Somebody may have removed files, or put some there.
+            self.sizes = files.into_iter().collect();
+        }
+        let mut last = [b'\n'];
+        if length > 0 {
+            file.read_exact_at(&mut last, length - 1)?;
+        }
+        if last == [b'\n'] {
+            return Ok(length);
+        }
+        file.write_all(b"\n")?;
+        Ok(length + 1)
     }
-    if last == [b'\n'] {
-        return Ok(length);
-    }
-    file.write_all(b"\n")?;
-    Ok(length + 1)
 }
 
 #[cfg(test)]

@@ -136,7 +136,10 @@ fn whoever_removes_files_or_the_folder_gets_new_ones() {
     }
     fs::remove_dir_all(&files.options.folder).unwrap();
     files.append(&line(60), START_MS).unwrap();
-    assert_eq!(in_folder(&files), named(&[("2026-04-22-0000.jsonl", 60)]));
+    assert_eq!(in_folder(&files), named(&[("2026-04-22-0003.jsonl", 60)]));
+    fs::remove_file(files.options.folder.join("2026-04-22-0003.jsonl")).unwrap();
+    files.append(&line(40), START_MS).unwrap();
+    assert_eq!(in_folder(&files), named(&[("2026-04-22-0003.jsonl", 40)]));
 }
 
 #[test]

@@ -36,15 +36,15 @@ const SHORT: [Extent; 5] = [
     brief(Scene::Reserve, WRITER),
 ];
 
-/// In the long form: every call of every thread; to fill a segment takes a second and a half, so
-/// there only the ledger's.
+/// In the long form: every call of every thread; to fill a segment takes seconds, so there only the
+/// ledger's, in brief.
 const LONG: [Extent; 6] = [
     whole(Scene::Approve, ""),
     whole(Scene::Conflict, ""),
     whole(Scene::Extend, ""),
     whole(Scene::FirstSight, ""),
     whole(Scene::Reserve, ""),
-    whole(Scene::Rotate, "ledger"),
+    brief(Scene::Rotate, "ledger"),
 ];
 
 /// The one thread that writes the log.
@@ -201,17 +201,18 @@ fn table(done: &[(Case, bool)]) -> String {
         "\n{tried} faults tried, {struck} struck; after each restart no pin was lost that a client \
          was told of.\nstruck/tried. -: a call that waits, wakes a thread or asks for memory does \
          not fail, but for a kill.\nWithout IMMUTAG_TEST_LONG=1: only the writer's calls, without \
-         those that do not fail; the first two and the last of many; no change of segments."
+         those that do not fail; the first two and the last of many; no change of segments. With \
+         it, a change of segments is struck so."
     )
 }
 
 /// The writer does the same each time, so every fault in it must have come about, but for those
-/// where it waits; of the others most.
+/// where it waits. Others share their work by chance, and new threads begin: of these most.
 fn assert_struck(done: &[(Case, bool)]) {
     let is_sure = |case: &Case| case.called.thread == WRITER && case.called.may_fail;
     let missed: Vec<_> = done.iter().filter(|(_, has_struck)| !has_struck).collect();
     let sure: Vec<_> = missed.iter().filter(|(case, _)| is_sure(case)).collect();
     let names: Vec<_> = sure.iter().map(|(case, _)| case.to_string()).collect();
     assert!(names.is_empty(), "these did not come about: {names:#?}");
-    assert!(missed.len() * 3 < done.len(), "{} of {} missed", missed.len(), done.len());
+    assert!(missed.len() * 2 < done.len(), "{} of {} missed", missed.len(), done.len());
 }

@@ -84,10 +84,10 @@ fn a_file_that_is_spoilt_in_any_way_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_kill_in_the_middle_of_an_import_leaves_all_of_it_or_nothing() {
-    const TAGS: usize = 3_000;
+    const TAGS: usize = 1_000;
     let registry = ScriptedRegistry::start();
     let mut immutag = under(&registry, "hold");
-    let rounds = if std::env::var_os("IMMUTAG_TEST_LONG").is_some() { 60 } else { 8 };
+    let rounds = if std::env::var_os("IMMUTAG_TEST_LONG").is_some() { 60u64 } else { 6 };
     let mut written = 0;
     for round in 0..rounds {
         let mut list = String::new();
@@ -98,7 +98,7 @@ fn a_kill_in_the_middle_of_an_import_leaves_all_of_it_or_nothing() {
             let started = Instant::now();
             let imports = scope.spawn(|| import(&immutag, &list, &[]).status.success());
             // The first round is left alone and tells how long an import takes.
-            let deadline = started + Duration::from_millis(10 + 37 * round as u64);
+            let deadline = started + Duration::from_millis(10 + 43 * round);
             while round > 0 && Instant::now() < deadline && !imports.is_finished() {
                 std::hint::spin_loop();
             }

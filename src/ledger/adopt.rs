@@ -47,8 +47,8 @@ pub enum AdoptError {
 
 /// A ledger that is being built from another one's events.
 ///
-/// Dropped before [`Adoption::finish`], nothing of it is left but a directory that the next one
-/// clears away.
+/// Dropped before [`Adoption::finish`], nothing of it is left; a kill leaves a directory that the
+/// next one clears away.
 pub struct Adoption {
     data_dir: PathBuf,
     log: Log,
@@ -57,6 +57,7 @@ pub struct Adoption {
     /// What the events of the open batch observed.
     observed: HashSet<Digest>,
     next: u64,
+    is_finished: bool,
     _lock: Lock,
 }
 
@@ -115,8 +116,10 @@ impl Adoption {
         let id = files::hex(&setup.id);
         let log = Log::open(setup, start, None).map_err(io)?;
         let (builder, observed) = (Builder::new(), HashSet::new());
-        let mut adoption = Self { data_dir, log, clock, builder, observed, next: 1, _lock: lock };
-        adoption.write(Draft { why: id, ..Draft::new(EventKind::Created, None) })?;
+        let (next, is_finished) = (1, false);
+        let mut adoption =
+            Self { data_dir, log, clock, builder, observed, next, is_finished, _lock: lock };
+        adoption.write(Draft { why: id, ..Draft::new(EventKind::Created, None) });
         Ok(adoption)
     }
 
@@ -155,12 +158,13 @@ impl Adoption {
     /// As before: the ledger that was there stays.
     pub fn finish(mut self, last: Draft) -> Result<u64, AdoptError> {
         let sequence = self.next;
-        self.write(last)?;
+        self.write(last);
         self.flush()?;
         let data_dir = self.data_dir.clone();
         let io = |error| OpenError::io(&data_dir, error);
         self.log.finish().map_err(io)?;
         self.replace().map_err(io)?;
+        self.is_finished = true;
         let anchor = Anchor { id: *self.log.id(), last: self.log.last() };
         anchor::write(&data_dir, &anchor).map_err(io)?;
         remove(&data_dir.join(ASIDE)).map_err(io)?;
@@ -202,11 +206,10 @@ impl Adoption {
         Ok(())
     }
 
-    fn write(&mut self, draft: Draft) -> Result<(), AdoptError> {
+    fn write(&mut self, draft: Draft) {
         let event = draft.at(self.next, self.clock.wall_ms());
         self.builder.record(&record::encode(&event));
         self.next += 1;
-        Ok(())
     }
 
     fn flush(&mut self) -> Result<(), AdoptError> {
@@ -228,6 +231,15 @@ impl Adoption {
         self.log.reserve(builder.size() as u64).map_err(io)?;
         self.log.append(builder).map_err(io)?;
         Ok(())
+    }
+}
+
+impl Drop for Adoption {
+    fn drop(&mut self) {
+        if !self.is_finished {
+            // Nobody reads what stays.
+            let _ = remove(&self.data_dir.join(FRESH));
+        }
     }
 }
 

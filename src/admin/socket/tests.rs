@@ -254,3 +254,54 @@ async fn a_canary_is_called_by_hex_digits_only() {
         assert!(matches!(line, Line::Failed(_)), "{nonce}: {line:?}");
     }
 }
+
+/// Announces `count` lines of a list, sends `lines`, and gives the last line of the answer.
+async fn import(server: &Server, count: usize, lines: &[u8]) -> Line {
+    let mut stream = connect(server.folder.path()).await.unwrap();
+    let reason = "a list".parse().unwrap();
+    let order = crate::decide::ImportOrder { reason, is_dry_run: false, skips_conflicts: false };
+    let request = serde_json::json!({ "import": ImportRequest { order, count } });
+    stream.write_all((request.to_string() + "\n").as_bytes()).await.unwrap();
+    let mut stream = BufReader::new(stream);
+    let first = next(&mut stream).await;
+    if first != Line::Ready {
+        return first;
+    }
+    let _ = stream.get_mut().write_all(lines).await;
+    let _ = stream.get_mut().shutdown().await;
+    next(&mut stream).await
+}
+
+#[tokio::test]
+async fn a_list_that_breaks_off_or_is_none_changes_nothing() {
+    let server = Server::start().await;
+    let before = server.ledger.status().sequence;
+    let line = |tag: &str| {
+        let key = PinKey {
+            registry: "docker.io".parse().unwrap(),
+            repository: "library/busybox".parse().unwrap(),
+            tag: tag.parse().unwrap(),
+        };
+        let claimed = crate::decide::Claimed { key, digest: digest(), is_config: false, place: 1 };
+        serde_json::to_string(&claimed).unwrap() + "\n"
+    };
+    let good = line("1") + &line("2");
+    for (count, lines) in [
+        (3, good.clone()),
+        (2, good[..good.len() - 1].to_owned()),
+        (2, line("1") + "{}\n"),
+        (2, line("1") + &"a".repeat(100_000)),
+        (2, line("1") + &line("1")),
+        (2, good.replace("library/busybox", "../x")),
+        (crate::ledger::BULK_LIMIT + 1, good.clone()),
+        (usize::MAX, good.clone()),
+    ] {
+        let answer = import(&server, count, lines.as_bytes()).await;
+        assert!(matches!(answer, Line::Failed(_)), "{count}: {answer:?}");
+        assert_eq!(server.ledger.status().sequence, before);
+    }
+    let answer = import(&server, 2, good.as_bytes()).await;
+    let Line::Reply(Reply::Imported(imported)) = answer else { panic!("{answer:?}") };
+    assert_eq!((imported.is_written, imported.new), (true, 2));
+    assert_eq!(server.ledger.status().sequence, before + 2);
+}

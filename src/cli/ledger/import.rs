@@ -186,10 +186,13 @@ fn recorded(config: &Config, claims: &[Claimed]) -> Option<String> {
 fn open(path: &Path, format: ImportFormat) -> anyhow::Result<(ImportFormat, Input)> {
     let input: Box<dyn Read + Send> =
         if path == Path::new("-") { Box::new(io::stdin()) } else { Box::new(File::open(path)?) };
-    let mut first = Vec::new();
     let mut input = BufReader::new(input);
+    if format != ImportFormat::Auto {
+        return Ok((format, Box::new(input)));
+    }
+    let mut first = Vec::new();
     (&mut input).take(LOOK).read_to_end(&mut first)?;
-    let format = if format == ImportFormat::Auto { look(&first)? } else { format };
+    let format = look(&first)?;
     Ok((format, Box::new(Cursor::new(first).chain(input))))
 }
 

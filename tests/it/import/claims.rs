@@ -85,11 +85,11 @@ fn a_contested_claim_is_asked_for_once_per_recheck() {
     let immutag = setup.start();
     claim(&immutag, NOWHERE);
     assert_eq!(pull(&immutag).status, 403);
-    let asked = registry.count("app/manifests/1.0.0");
+    let asked = registry.count("GET app/manifests/1.0.0");
     for _ in 0..5 {
         assert_eq!(pull(&immutag).status, 403);
     }
-    assert_eq!(registry.count("app/manifests/1.0.0"), asked);
+    assert_eq!(registry.count("GET app/manifests/1.0.0"), asked);
     decide(&immutag, "forget", &[]).ok();
     assert_eq!(pull(&immutag).status, 200, "a decision holds at once");
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use super::{REGISTRY, import, under};
+use crate::support::immutag::Immutag;
 use crate::support::registry::ScriptedRegistry;
 
 fn digest(letter: char) -> String {
@@ -12,7 +13,7 @@ fn digest(letter: char) -> String {
 
 /// How many events the ledger has, with the server up or down.
 #[track_caller]
-fn events(immutag: &crate::support::immutag::Immutag) -> u64 {
+fn events(immutag: &Immutag) -> u64 {
     let ran = immutag.cli(&["ledger", "status", "--json"]).ok();
     let status: serde_json::Value = serde_json::from_str(&ran.stdout).expect("JSON");
     status["sequence"].as_u64().expect("a number")
@@ -82,12 +83,23 @@ fn a_file_that_is_spoilt_in_any_way_is_refused_and_changes_nothing() {
     immutag.assert_alive_and_clean();
 }
 
+/// Whether the log has these bytes, synced or not.
+fn is_logged(immutag: &Immutag, needle: &[u8]) -> bool {
+    let log = immutag.data_dir().join("ledger/log");
+    let segments = std::fs::read_dir(log).expect("a ledger has a log");
+    let has = |path: std::path::PathBuf| {
+        let bytes = std::fs::read(path).unwrap_or_default();
+        bytes.windows(needle.len()).any(|window| window == needle)
+    };
+    segments.flatten().any(|segment| has(segment.path()))
+}
+
 #[test]
 fn a_kill_in_the_middle_of_an_import_leaves_all_of_it_or_nothing() {
-    const TAGS: usize = 3_000;
+    const TAGS: usize = 1_000;
     let registry = ScriptedRegistry::start();
     let mut immutag = under(&registry, "hold");
-    let rounds = if std::env::var_os("IMMUTAG_TEST_LONG").is_some() { 60 } else { 8 };
+    let rounds = if std::env::var_os("IMMUTAG_TEST_LONG").is_some() { 60u64 } else { 6 };
     let mut written = 0;
     for round in 0..rounds {
         let mut list = String::new();
@@ -98,8 +110,14 @@ fn a_kill_in_the_middle_of_an_import_leaves_all_of_it_or_nothing() {
             let started = Instant::now();
             let imports = scope.spawn(|| import(&immutag, &list, &[]).status.success());
             // The first round is left alone and tells how long an import takes.
-            let deadline = started + Duration::from_millis(10 + 37 * round as u64);
-            while round > 0 && Instant::now() < deadline && !imports.is_finished() {
+            let deadline = started + Duration::from_millis(10 + 43 * round);
+            // Every other kill comes as soon as the first bytes of it are in the log.
+            let needle = format!("round{round}");
+            let is_due = || match round % 2 {
+                0 => Instant::now() >= deadline,
+                _ => is_logged(&immutag, needle.as_bytes()),
+            };
+            while round > 0 && !is_due() && !imports.is_finished() {
                 std::hint::spin_loop();
             }
             if round > 0 {

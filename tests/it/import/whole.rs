@@ -33,12 +33,7 @@ fn eventful() -> (ScriptedRegistry, Immutag) {
     immutag.direct_manifest(REGISTRY, "app", "1.0.0");
     immutag.wait_for_metric("immutag_conflicts_total", "hold", 1.0);
     decide(&immutag, "approve", &["--digest", second.digest(), "--revoke", first.digest()]).ok();
-    super::import(
-        &immutag,
-        &format!("{REGISTRY}/later:1@{}\n", format!("sha256:{}", "5".repeat(64))),
-        &[],
-    )
-    .ok();
+    super::import(&immutag, &format!("{REGISTRY}/later:1@sha256:{}\n", "5".repeat(64)), &[]).ok();
     (registry, immutag)
 }
 
@@ -124,8 +119,13 @@ fn a_file_that_is_cut_and_a_kill_in_the_middle_leave_no_ledger_behind() {
         std::fs::write(&cut, &whole[..part]).unwrap();
         elsewhere(&data, &["import", &cut.display().to_string()]).failed_with("line");
         assert!(!data.join("ledger").exists() && !data.join("anchor").exists());
+        assert!(!data.join("ledger.importing").exists());
     }
+    let fresh = data.join("ledger.importing");
     for part in [whole.len() / 4, whole.len() - 1] {
+        if fresh.exists() {
+            std::fs::remove_dir_all(&fresh).unwrap();
+        }
         let mut command = Command::new(env!("CARGO_BIN_EXE_immutag"));
         command.args(["ledger", "import", "-", "--format", "jsonl", "--data-dir"]).arg(&data);
         command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
@@ -133,11 +133,11 @@ fn a_file_that_is_cut_and_a_kill_in_the_middle_leave_no_ledger_behind() {
         let mut input = child.stdin.take().unwrap();
         input.write_all(&whole.as_bytes()[..part]).unwrap();
         input.flush().unwrap();
-        let fresh = data.join("ledger.importing");
         crate::support::wait::eventually("the import has begun", || fresh.exists());
         kill(child.id(), rustix::process::Signal::KILL);
         child.wait().unwrap();
         drop(input);
+        assert!(fresh.exists(), "a kill cannot clear up");
         assert!(!data.join("ledger").exists() && !data.join("anchor").exists());
     }
     std::fs::write(&cut, &whole).unwrap();

@@ -49,11 +49,14 @@ struct Container {
 }
 
 #[derive(Default, Deserialize)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default)]
 struct Status {
-    container_statuses: Bounded<ContainerStatus>,
-    init_container_statuses: Bounded<ContainerStatus>,
-    ephemeral_container_statuses: Bounded<ContainerStatus>,
+    #[serde(rename = "containerStatuses")]
+    containers: Bounded<ContainerStatus>,
+    #[serde(rename = "initContainerStatuses")]
+    init_containers: Bounded<ContainerStatus>,
+    #[serde(rename = "ephemeralContainerStatuses")]
+    ephemeral_containers: Bounded<ContainerStatus>,
 }
 
 #[derive(Deserialize)]
@@ -72,9 +75,9 @@ pub(super) fn read(input: impl Read) -> anyhow::Result<Gather> {
     let mut gather = Gather::default();
     for (place, Pod { spec, status }) in (1..).zip(pods) {
         for (containers, statuses) in [
-            (&spec.containers, &status.container_statuses),
-            (&spec.init_containers, &status.init_container_statuses),
-            (&spec.ephemeral_containers, &status.ephemeral_container_statuses),
+            (&spec.containers, &status.containers),
+            (&spec.init_containers, &status.init_containers),
+            (&spec.ephemeral_containers, &status.ephemeral_containers),
         ] {
             for container in &containers.0 {
                 let found = statuses.0.iter().find(|status| status.name == container.name);

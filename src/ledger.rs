@@ -6,10 +6,12 @@
 //! The way of a pin through [`FileLedger`]: `store` asks, `writer` decides and has `log` write one
 //! `batch` of `record`s and manifests, `shared` shows it, `indexer` follows. The way of a start:
 //! `recover` reads `anchor`, `snapshot` and, by `scan`, the log, and judges before it changes
-//! anything.
+//! anything. The way of a look-up: `shared` has it at hand, or `facts` say where the tag's only
+//! record lies and `place` reads it there, or the index names the places of several.
 
 mod anchor;
 mod ask;
+mod base;
 mod batch;
 #[cfg(test)]
 mod contract;
@@ -24,6 +26,7 @@ mod lock;
 mod log;
 mod memory;
 mod open;
+mod place;
 mod record;
 mod recover;
 mod scan;

@@ -1,5 +1,6 @@
 //! The ledger on this machine's disk: the log is the truth, the index answers.
 
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,12 +13,13 @@ use super::ask::{Answer, Query};
 use super::batch::Hash;
 use super::cursor::{self, Attached};
 use super::indexer::Indexer;
-use super::keeper::{Keeper, write_anchor};
+use super::keeper::{Keeper, take_snapshot, write_anchor};
 use super::lock::Lock;
 use super::open::{OpenError, OpenOptions};
 use super::recover::recover;
+use super::place::{Patience, Place};
 use super::segment::Position;
-use super::shared::{Head, Shared, lock};
+use super::shared::{Head, Look, Shared, lock};
 use super::verify::{self, Verified};
 use super::writer::{Append, Request, Writer};
 use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
@@ -37,6 +39,7 @@ struct Inner {
     shared: Arc<Shared>,
     indexer: Arc<Indexer>,
     keeper: Keeper,
+    least_snapshot_bytes: u64,
     requests: RwLock<Option<mpsc::Sender<Request>>>,
     stopping: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -58,22 +61,20 @@ impl FileLedger {
         let log = recovered.log;
         let head = Head { last: log.last(), end: log.end() };
         let data_dir = options.data_dir.clone();
-        let shared = Arc::new(Shared::new(*log.id(), data_dir, recovered.facts, head));
+        let grown = (recovered.sealed, recovered.tail_bytes);
+        let shared = Arc::new(Shared::new(*log.id(), data_dir, recovered.facts, head, grown));
         for (key, state) in recovered.states {
             shared.cache(&key, &Arc::new(state));
         }
         let indexer = Indexer::start(shared.clone(), options.index_patience);
-        let (keeper, jobs) = Keeper::new();
+        let (keeper, jobs) = Keeper::new(options.snapshot_after_bytes);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let sealed = recovered.sealed;
-        let unread = sealed[..recovered.unread].to_vec();
+        let unread = recovered.unread;
         let writer = Writer {
             log,
             shared: shared.clone(),
             clock,
             indexer: indexer.clone(),
-            keeper: keeper.clone(),
-            sealed,
             refused: None,
             unrotated: None,
         };
@@ -86,7 +87,16 @@ impl FileLedger {
         ];
         let (threads, lock) = (Mutex::new(threads), Mutex::new(Some(recovered.lock)));
         let requests = RwLock::new(Some(sender));
-        let inner = Inner { shared, indexer, keeper, requests, stopping, threads, lock };
+        let inner = Inner {
+            shared,
+            indexer,
+            keeper,
+            least_snapshot_bytes: options.snapshot_after_bytes / 8,
+            requests,
+            stopping,
+            threads,
+            lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -161,6 +171,22 @@ impl FileLedger {
         matches!(self.manifest(&manifest.content.digest).await, Ok(Some(_)))
     }
 
+    /// The only event of a tag, read where its record lies. `None`: ask the index, and find out
+    /// there what is wrong.
+    async fn only_event(&self, key: &PinKey, sequence: u64, at: Option<Place>) -> Option<Event> {
+        let (shared, at) = (&self.inner.shared, at?);
+        let read = match shared.record(sequence, at, Patience::None) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let shared = Arc::clone(shared);
+                let read = move || shared.record(sequence, at, Patience::Endless);
+                tokio::task::spawn_blocking(read).await.ok()?
+            }
+            read => read,
+        };
+        let is_it = |event: &Event| event.sequence == sequence && event.key.as_ref() == Some(key);
+        read.ok().flatten().filter(is_it)
+    }
+
     async fn attached(&self, sha256: Hash, at: Position) -> std::io::Result<Attached> {
         let log = self.inner.shared.log.clone();
         let read = tokio::task::spawn_blocking(move || cursor::manifest(&log, &sha256, at));
@@ -172,9 +198,14 @@ impl FileLedger {
 impl LedgerStore for FileLedger {
     async fn state(&self, key: &PinKey) -> Result<Option<Arc<TagState>>, LedgerError> {
         let (shared, indexer) = (&self.inner.shared, &self.inner.indexer);
-        let (sequence, found) = shared.look_up(key);
-        if sequence == 0 || found.is_some() {
-            return Ok(found);
+        let Look { sequence, state, only } = shared.look_up(key);
+        if sequence == 0 || state.is_some() {
+            return Ok(state);
+        }
+        if let Some(event) = self.only_event(key, sequence, only).await {
+            let state = fold(&[event]);
+            shared.cache(key, &state);
+            return Ok(Some(state));
         }
         let reply = indexer.ask(Query::Events(key.clone()), 0, false).await?;
         let Answer::Events(events) = reply.answer else { return Err(LedgerError::Rebuilding) };
@@ -267,7 +298,7 @@ impl LedgerStore for FileLedger {
     }
 
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
-        let (sequence, _) = self.inner.shared.look_up(key);
+        let sequence = self.inner.shared.look_up(key).sequence;
         if sequence == 0 {
             return Ok(Vec::new());
         }
@@ -340,6 +371,9 @@ impl Inner {
             }
         }
         self.indexer.stop();
+        if self.shared.tail_bytes() >= self.least_snapshot_bytes {
+            take_snapshot(&self.shared);
+        }
         write_anchor(&self.shared);
         drop(lock(&self.lock).take());
     }

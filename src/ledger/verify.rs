@@ -11,7 +11,6 @@ use super::LedgerError;
 use super::cursor::{self, Attached, Cursor, ReadError};
 use super::files;
 use super::open::OpenError;
-use super::scan::Sealed;
 use super::segment::{self, Position};
 use super::shared::{Head, Shared};
 use crate::event::Event;
@@ -91,24 +90,22 @@ pub(crate) fn events(shared: &Shared, from: u64, limit: usize) -> Result<Vec<Eve
     Ok(found)
 }
 
-/// Reads the segments that the start took from the snapshot. Damage there fails the ledger.
+/// Reads what the start did not, since the snapshot covers it. Damage there fails the ledger.
 pub(crate) fn in_background(
     shared: Arc<Shared>,
-    unread: Vec<Sealed>,
+    unread: Option<Head>,
     stopping: Arc<AtomicBool>,
 ) -> std::io::Result<JoinHandle<()>> {
     let named = thread::Builder::new().name("ledger-verify".into());
     named.spawn(move || {
-        let Some(last) = unread.last() else { return };
-        let end = Position { segment: last.first, offset: last.size };
-        let head = Head { last: last.last, end };
+        let Some(head) = unread else { return };
         let mut cursor = Cursor::start(&shared.log, shared.id);
         while !stopping.load(Ordering::Relaxed) {
             match cursor.read(&head) {
                 Ok(Some(_)) => {}
                 Ok(None) if cursor.last() == head.last => return,
                 Ok(None) => {
-                    let what = "its closed segments end in another hash than the snapshot's";
+                    let what = "its log has another hash where the snapshot ends";
                     return shared.fail(LedgerError::Failed(what.into()));
                 }
                 Err(error) => {

@@ -110,8 +110,7 @@ fn starts(data_dir: &Path) {
     let begun = Instant::now();
     for number in random().take(usize::try_from(LOOK_UPS).expect("few")) {
         let PinKey { registry, repository, tag } = key(number);
-        let answer =
-            immutag.direct_manifest(registry.as_str(), repository.as_str(), tag.as_str());
+        let answer = immutag.direct_manifest(registry.as_str(), repository.as_str(), tag.as_str());
         assert_eq!(answer.status, 200, "{}", answer.text());
     }
     println!("{LOOK_UPS} requests  {} ms", begun.elapsed().as_millis());

@@ -11,6 +11,7 @@
 
 mod anchor;
 mod ask;
+mod backup;
 mod base;
 mod batch;
 #[cfg(test)]
@@ -27,8 +28,10 @@ mod log;
 mod memory;
 mod open;
 mod place;
+mod point;
 mod record;
 mod recover;
+mod restore;
 mod scan;
 mod segment;
 mod shared;
@@ -39,10 +42,13 @@ mod verify;
 mod watch;
 mod writer;
 
+pub use backup::{BackupError, BackupFile, BackupManifest};
 pub use disk::{Disk, LogFile, RealDisk};
 pub(crate) use lock::Lock;
 pub use memory::MemoryLedger;
 pub use open::{OnSync, OpenError, OpenOptions};
+pub use point::{Point, PointError};
+pub use restore::{RestoreError, Restored, restore};
 pub use store::FileLedger;
 pub use verify::Verified;
 
@@ -125,6 +131,13 @@ pub struct LedgerStatus {
     pub failure: Option<String>,
     /// Whether the index is being rebuilt.
     pub rebuilding: bool,
+}
+
+impl LedgerStatus {
+    /// The head as [`Point`] prints it: `SIZE:HASH`.
+    pub fn point(&self) -> String {
+        format!("{}:{}", self.sequence, self.head)
+    }
 }
 
 /// A store of pins and events with compare-and-set semantics.

@@ -1,5 +1,6 @@
 //! `immutag ledger …`: through the server if one runs, on the files themselves if not.
 
+mod restore;
 mod view;
 
 use std::fs::File;
@@ -15,6 +16,7 @@ use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use super::{Global, parse_key};
 use crate::decide::{Filter, Reason, Reply, Request};
+use crate::ledger::Point;
 use crate::oci::Digest;
 use crate::pin::PinKey;
 
@@ -76,8 +78,21 @@ enum LedgerCommand {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Copy the log, as it is now, to a directory that must not exist; a running server goes on
+    Backup {
+        /// Where
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
+    /// Put a backup in the place of the ledger; no server may run
+    Restore(restore::RestoreArgs),
     /// Read all of the log, every hash and every manifest
-    Verify,
+    Verify {
+        /// Fail (exit code 4) unless the ledger went through this point, which its log, its
+        /// alerts and `ledger status` once named
+        #[arg(long, value_name = "SIZE:HASH")]
+        against: Option<Point>,
+    },
     /// Make the index anew from the log
     Rebuild,
     /// Show how the ledger is
@@ -110,9 +125,13 @@ struct TagDecision {
 }
 
 pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<ExitCode> {
-    let place = Place::new(&global.load()?, args.accept_rollback);
+    let config = global.load()?;
+    if let LedgerCommand::Restore(restore) = args.command {
+        return restore::run(&config, restore, args.accept_rollback, args.format).await;
+    }
+    let place = Place::new(&config, args.accept_rollback);
     let mut printer = Printer::new(args.format);
-    let (request, output) = request(args.command);
+    let (request, output) = request(args.command)?;
     let file = output.map(|path| create(&path)).transpose()?;
     let client = place.open().await?;
     let in_full = matches!(request, Request::Show { .. });
@@ -126,13 +145,14 @@ pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<Exi
 }
 
 /// The request, and the file for its answer, if one was named.
-fn request(command: LedgerCommand) -> (Request, Option<PathBuf>) {
+fn request(command: LedgerCommand) -> anyhow::Result<(Request, Option<PathBuf>)> {
     let request = match command {
         LedgerCommand::Approve { decision, revoke } => {
             let TagDecision { tag, digest, why } = decision;
             Request::Approve { key: tag.key, digest, revoke, reason: why.reason }
         }
-        LedgerCommand::Export { output } => return (Request::Export, output),
+        LedgerCommand::Backup { to } => Request::Backup { to: std::path::absolute(to)? },
+        LedgerCommand::Export { output } => return Ok((Request::Export, output)),
         LedgerCommand::Forget { tag, why } => Request::Forget { key: tag.key, reason: why.reason },
         LedgerCommand::History(tag) => Request::History { key: tag.key },
         LedgerCommand::List { glob, conflicts } => {
@@ -147,9 +167,10 @@ fn request(command: LedgerCommand) -> (Request, Option<PathBuf>) {
         }
         LedgerCommand::Show(tag) => Request::Show { key: tag.key },
         LedgerCommand::Status => Request::Status,
-        LedgerCommand::Verify => Request::Verify,
+        LedgerCommand::Verify { against } => Request::Verify { against },
+        LedgerCommand::Restore(_) => unreachable!("it asks no ledger"),
     };
-    (request, None)
+    Ok((request, None))
 }
 
 fn create(path: &Path) -> anyhow::Result<File> {

@@ -19,8 +19,8 @@
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use super::record::{self, RecordError};
 use super::place::Place;
+use super::record::{self, RecordError};
 use super::take;
 use crate::event::Event;
 use crate::oci::MediaType;

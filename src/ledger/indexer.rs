@@ -336,7 +336,8 @@ impl Indexer {
         let mut later = Vec::new();
         for ask in waiting {
             if ask.at_least <= applied {
-                let answer = watch.call(|| ask.query.answer(index, &self.shared))?.map_err(End::doubt)?;
+                let answer =
+                    watch.call(|| ask.query.answer(index, &self.shared))?.map_err(End::doubt)?;
                 // Whoever went away in the meantime misses nothing.
                 let _ = ask.reply.send(Reply { answer, applied });
             } else if ask.patient || is_moving {

@@ -35,7 +35,7 @@ pub(crate) struct Recovered {
 }
 
 /// How many tags' states are kept from what is read at start.
-const STATES: usize = 16 << 10;
+const STATES: usize = 4 << 10;
 
 /// Opens the ledger in a data directory; makes one where none ever was.
 pub(crate) fn recover(options: &OpenOptions, clock: &dyn Clock) -> Result<Recovered, OpenError> {
@@ -143,8 +143,7 @@ fn read(
         reading.facts = snapshot.facts;
         reading.unread = Some(snapshot.head);
         let covered = snapshot.head.last;
-        reading.reaches_anchor =
-            matches!(anchored, Anchored::To(anchor) if anchor.last == covered);
+        reading.reaches_anchor = matches!(anchored, Anchored::To(anchor) if anchor.last == covered);
         let head = Some(snapshot.head);
         known = Known { id: Some(snapshot.id), sealed: snapshot.sealed, head };
     }

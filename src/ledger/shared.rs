@@ -169,6 +169,12 @@ impl Shared {
         self.memory.write().unwrap_or_else(PoisonError::into_inner).sealed.push(sealed);
     }
 
+    /// Up to where the log is durable, and the segments that are closed.
+    pub(crate) fn extent(&self) -> (Head, Vec<Sealed>) {
+        let memory = self.memory();
+        (memory.head, memory.sealed.clone())
+    }
+
     /// How many bytes of batches a start after a kill would have to read.
     pub(crate) fn tail_bytes(&self) -> u64 {
         self.memory().tail_bytes

@@ -64,9 +64,11 @@ pub(crate) fn read(ledger: &Path, log: &Path) -> Option<Snapshot> {
     let firsts = segment::list(log).ok()?;
     let (before, behind) = firsts.split_at_checked(snapshot.sealed.len())?;
     let length = |first: u64| segment::path(log, first).metadata().map_or(0, |meta| meta.len());
-    let there = snapshot.sealed.iter().zip(before).all(|(sealed, first)| {
-        sealed.first == *first && length(*first) == sealed.size
-    });
+    let there = snapshot
+        .sealed
+        .iter()
+        .zip(before)
+        .all(|(sealed, first)| sealed.first == *first && length(*first) == sealed.size);
     let Head { last, end } = snapshot.head;
     let grown = behind.first() == Some(&end.segment) && length(end.segment) >= end.offset;
     (there && grown && cursor::is_on_chain(log, &last, end)).then_some(snapshot)

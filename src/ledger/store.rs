@@ -1,5 +1,7 @@
 //! The ledger on this machine's disk: the log is the truth, the index answers.
 
+mod upkeep;
+
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,11 +18,11 @@ use super::indexer::Indexer;
 use super::keeper::{Keeper, take_snapshot, write_anchor};
 use super::lock::Lock;
 use super::open::{OpenError, OpenOptions};
-use super::recover::recover;
 use super::place::{Patience, Place};
+use super::recover::recover;
 use super::segment::Position;
 use super::shared::{Head, Look, Shared, lock};
-use super::verify::{self, Verified};
+use super::verify;
 use super::writer::{Append, Request, Writer};
 use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
 use crate::clock::Clock;
@@ -106,32 +108,6 @@ impl FileLedger {
         let inner = self.inner.clone();
         // It only fails if the runtime is going down, and then `drop` does it.
         let _ = tokio::task::spawn_blocking(move || inner.shut_down()).await;
-    }
-
-    /// Reads all of the log up to now, every hash in it, and every manifest.
-    ///
-    /// # Errors
-    /// [`OpenError::Damaged`] at the first fault.
-    pub fn verify(&self) -> Result<Verified, OpenError> {
-        verify::verify(&self.inner.shared)
-    }
-
-    /// Throws the index away and builds it from the log; returns when it has caught up.
-    ///
-    /// # Errors
-    /// [`LedgerError::Rebuilding`] if that did not work at the first try; it goes on.
-    pub async fn rebuild_index(&self) -> Result<(), LedgerError> {
-        self.inner.indexer.rebuild("as told");
-        self.index_caught_up().await
-    }
-
-    /// Waits until the index has everything that is in the log now.
-    ///
-    /// # Errors
-    /// [`LedgerError::Rebuilding`] if it had to be begun anew meanwhile.
-    pub async fn index_caught_up(&self) -> Result<(), LedgerError> {
-        let head = self.inner.shared.head().last.sequence;
-        self.inner.indexer.ask(Query::Place([0; 32]), head, true).await.map(drop)
     }
 
     async fn submit<T>(

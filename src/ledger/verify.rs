@@ -40,10 +40,12 @@ pub(crate) fn verify(shared: &Shared) -> Result<Verified, OpenError> {
     let head = shared.head();
     let mut cursor = Cursor::start(&shared.log, shared.id);
     let (mut manifests, mut batches) = (0, 0);
+    // By fingerprint: the names of a million tags would take a great deal of memory.
     let mut tags = HashSet::new();
     while let Some((at, batch)) = cursor.read(&head).map_err(|error| fault(shared, error))? {
         batches += 1;
-        tags.extend(batch.events.iter().filter_map(|event| event.key.clone()));
+        let keys = batch.events.iter().filter_map(|event| event.key.as_ref());
+        tags.extend(keys.map(|key| shared.memory().facts.fingerprint(key)));
         for attachment in &batch.attachments {
             manifests += 1;
             let at = Position { offset: at.offset + attachment.at as u64, ..at };
@@ -117,7 +119,7 @@ pub(crate) fn in_background(
     })
 }
 
-fn fault(shared: &Shared, error: ReadError) -> OpenError {
+pub(crate) fn fault(shared: &Shared, error: ReadError) -> OpenError {
     match error {
         ReadError::Damaged { at, what } => {
             OpenError::damaged(&segment::path(&shared.log, at.segment), at.offset, what)

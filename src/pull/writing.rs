@@ -179,17 +179,21 @@ impl Pull {
         if is_known {
             return Ok(true);
         }
+        let merging = &self.memory.merging;
+        let Some(count) = merging.before(key, self.now_ms()) else { return Ok(true) };
         let again = state.seen(&content.digest).is_some();
         let draft = Draft {
             pinned: state.standing().map(|last| last.content.digest),
             observed: Some(content.clone()),
             rule,
             why: if again { "seen before".to_owned() } else { String::new() },
+            count,
             ..Draft::new(EventKind::Observed, Some(key.clone()))
         };
         let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
         let written = matches!(outcome, Outcome::Written(_));
         if written {
+            merging.wrote(key, count, self.now_ms());
             self.tell(&draft, Some(Reaction::Record));
         }
         Ok(written)

@@ -6,6 +6,7 @@
 mod again;
 mod astray;
 mod attack;
+mod backup;
 mod cache;
 mod cli;
 mod closed;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use immutag::ledger::OpenError;
+use immutag::ledger::{LedgerStore, OpenError};
 use immutag::oci::ComputedDigest;
 
 use super::common::{assert_filled, filled, open, options, segments, try_open};

@@ -37,6 +37,7 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
             status.pins,
             status.conflicts
         ),
+        format!("its head is {}", status.point()),
         String::new(),
     ];
     for listener in &app.addresses.listeners {

@@ -18,13 +18,14 @@ pub use ledger::Ledger;
 pub use reading::{Filter, names};
 pub use reason::Reason;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::event::Event;
-use crate::ledger::{LedgerStatus, Verified};
+use crate::ledger::{LedgerStatus, Point, Verified};
 use crate::oci::{Digest, MediaType};
 use crate::pin::{PinKey, TagState};
 
@@ -43,6 +44,12 @@ pub enum Request {
         revoke: Option<Digest>,
         /// Why.
         reason: Reason,
+    },
+    /// A backup of the log as it is now.
+    #[serde(rename_all = "kebab-case")]
+    Backup {
+        /// Where, absolute; nothing must be there.
+        to: PathBuf,
     },
     /// How the ledger is, and then all events and manifests, oldest first, up to the last one at
     /// the time of the request. A manifest comes right before the event that brought it.
@@ -89,7 +96,11 @@ pub enum Request {
     /// How the ledger is.
     Status,
     /// Reads all of the log: every hash in it, and every manifest.
-    Verify,
+    #[serde(rename_all = "kebab-case")]
+    Verify {
+        /// A point that it must have gone through.
+        against: Option<Point>,
+    },
 }
 
 /// A piece of the answer.
@@ -194,7 +205,18 @@ async fn one(ledger: Arc<dyn Ledger>, request: Request, who: &str) -> Result<Rep
             Ok(Reply::Decided(Decided { changed: true, message, sequence: None }))
         }
         Request::Show { key } => reading::show(&*ledger, key).await,
-        Request::Verify => Ok(Reply::Verified(ledger.verify().await?)),
+        Request::Backup { to } => {
+            let made = Arc::clone(&ledger).backup(to.clone()).await?;
+            let message = format!("the ledger up to {} is in {}", made.head, to.display());
+            Ok(Reply::Decided(Decided { changed: true, message, sequence: None }))
+        }
+        Request::Verify { against } => {
+            let verified = Arc::clone(&ledger).verify().await?;
+            if let Some(point) = against {
+                ledger.against(point).await?;
+            }
+            Ok(Reply::Verified(verified))
+        }
         Request::Export | Request::History { .. } | Request::List(_) | Request::Status => {
             Ok(Reply::Status(ledger.status()))
         }

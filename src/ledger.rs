@@ -6,11 +6,14 @@
 //! The way of a pin through [`FileLedger`]: `store` asks, `writer` decides and has `log` write one
 //! `batch` of `record`s and manifests, `shared` shows it, `indexer` follows. The way of a start:
 //! `recover` reads `anchor`, `snapshot` and, by `scan`, the log, and judges before it changes
-//! anything.
+//! anything. The way of a look-up: `shared` has it at hand, or `facts` say where the tag's only
+//! record lies and `place` reads it there, or the index names the places of several.
 
 mod adopt;
 mod anchor;
 mod ask;
+mod backup;
+mod base;
 mod batch;
 #[cfg(test)]
 mod contract;
@@ -26,8 +29,11 @@ mod lock;
 mod log;
 mod memory;
 mod open;
+mod place;
+mod point;
 mod record;
 mod recover;
+mod restore;
 mod scan;
 mod segment;
 mod shared;
@@ -39,11 +45,14 @@ mod watch;
 mod writer;
 
 pub use adopt::{AdoptError, Adoption, is_blank};
+pub use backup::{BackupError, BackupFile, BackupManifest};
 pub use disk::{Disk, LogFile, RealDisk};
 pub use entries::Entry;
 pub(crate) use lock::Lock;
 pub use memory::MemoryLedger;
 pub use open::{OnSync, OpenError, OpenOptions};
+pub use point::{Point, PointError};
+pub use restore::{RestoreError, Restored, restore};
 pub use store::FileLedger;
 pub use verify::Verified;
 
@@ -126,6 +135,13 @@ pub struct LedgerStatus {
     pub failure: Option<String>,
     /// Whether the index is being rebuilt.
     pub rebuilding: bool,
+}
+
+impl LedgerStatus {
+    /// The head as [`Point`] prints it: `SIZE:HASH`.
+    pub fn point(&self) -> String {
+        format!("{}:{}", self.sequence, self.head)
+    }
 }
 
 /// A store of pins and events with compare-and-set semantics.

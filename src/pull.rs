@@ -21,6 +21,7 @@ mod hint;
 mod idle;
 mod keep;
 mod listing;
+mod merging;
 mod pending;
 mod permit;
 mod places;
@@ -125,6 +126,8 @@ struct Memory {
     claims: moka::sync::Cache<(Arc<str>, Digest), PinKey>,
     /// Tags whose invalid answers were written down within the hour.
     invalid: moka::sync::Cache<PinKey, ()>,
+    /// How often recorded tags moved within the hour.
+    merging: merging::Merging,
     /// Content that pins need, by repository.
     kept: moka::sync::Cache<(Arc<str>, Digest), keep::Mark>,
     /// How many of these marks were made.
@@ -331,6 +334,7 @@ impl Memory {
                 .build(),
             claims: remembering(10_000, minute),
             invalid: remembering(10_000, Duration::from_hours(1)),
+            merging: merging::Merging::default(),
             // The newest always has room: what it marks is pulled next.
             kept: moka::sync::Cache::builder()
                 .max_capacity(keep::MARKS)

@@ -1,13 +1,18 @@
 //! Start, wait, drain.
 
+mod heads;
+
 use std::fmt::Display;
+use std::sync::Arc;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use self::heads::{tell, tell_heads};
 use crate::app::{App, StartError};
 use crate::banner;
 use crate::clock::SystemClock;
 use crate::config::Config;
+use crate::ledger::LedgerStore as _;
 
 /// Runs until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reads the
 /// configuration again with `reload`: one with problems changes nothing.
@@ -22,6 +27,8 @@ pub async fn serve<E: Display>(
     let mut signals = Signals::new();
     let app = App::start(&config, accept_rollback, SystemClock::shared()).await?;
     banner::show(&config, &app);
+    let telling = tokio::spawn(tell_heads(Arc::clone(&app.ledger)));
+    let ledger = Arc::clone(&app.ledger);
     while let Wanted::Reload = signals.next().await {
         match reload() {
             Ok(config) => take(&app, &config),
@@ -32,8 +39,10 @@ pub async fn serve<E: Display>(
         }
     }
     tracing::info!(grace_ms = config.drain.as_millis(), "draining");
+    telling.abort();
     tokio::select! {
         is_clean = app.drain(config.drain) => {
+            tell(&ledger.status());
             tracing::info!(is_clean, "stopped");
             Ok(is_clean)
         }

@@ -240,6 +240,7 @@ fn told(request: &Request) -> Option<String> {
         Request::Approve { key, digest, revoke: Some(other), .. } => {
             Some(format!("approve {key} {digest}, revoke {other}"))
         }
+        Request::Backup { to } => Some(format!("backup to {}", to.display())),
         Request::Forget { key, .. } => Some(format!("forget {key}")),
         Request::Rebuild => Some("rebuild".to_owned()),
         Request::Reject { key, digest, .. } => Some(format!("reject {key} {digest}")),
@@ -250,7 +251,7 @@ fn told(request: &Request) -> Option<String> {
         | Request::List(_)
         | Request::Show { .. }
         | Request::Status
-        | Request::Verify => None,
+        | Request::Verify { .. } => None,
     }
 }
 

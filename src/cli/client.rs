@@ -86,6 +86,12 @@ impl Place {
         })
     }
 
+    /// Whether a server runs on it.
+    pub(super) async fn is_served(&self) -> anyhow::Result<bool> {
+        check_owner(&self.data_dir)?;
+        self.finds_server().await
+    }
+
     /// Takes the data directory for this process, ledger unread; `None` if a server runs on it.
     pub(super) async fn lock(&self) -> anyhow::Result<Option<Lock>> {
         let take = async || {

@@ -7,7 +7,7 @@ use super::table::escape;
 use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::decide::Fault;
-use crate::ledger::OpenError;
+use crate::ledger::{BackupError, OpenError, RestoreError};
 use crate::upstream::UpstreamSetupError;
 
 /// What a command that ran to its end came to.
@@ -61,6 +61,11 @@ fn code_of(error: &anyhow::Error) -> Code {
         error.downcast_ref::<StartError>().is_some_and(matching)
     };
     let is_damage = error.downcast_ref::<OpenError>().is_some_and(OpenError::is_damage)
+        || matches!(
+            error.downcast_ref(),
+            Some(RestoreError::RollsBack(_) | RestoreError::Backup(BackupError::Damaged { .. }))
+        )
+        || matches!(error.downcast_ref(), Some(RestoreError::Open(error)) if error.is_damage())
         || error.downcast_ref::<Fault>().is_some_and(Fault::is_damage)
         || is_start(|error| matches!(error, StartError::Ledger(error) if error.is_damage()));
     if is_damage {
@@ -86,6 +91,7 @@ mod tests {
             (anyhow::Error::from(StartError::Ledger(rolled_back())), Code::Damage),
             (Fault::Damaged("a byte".into()).into(), Code::Damage),
             (anyhow::Error::from(rolled_back()).context("at the start"), Code::Damage),
+            (RestoreError::RollsBack("by 1".into()).into(), Code::Damage),
             (Fault::SpoilsReason.into(), Code::Failure),
             (locked.into(), Code::Failure),
             (config.into(), Code::Usage),

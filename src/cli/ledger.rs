@@ -3,6 +3,7 @@
 mod diff;
 mod export;
 mod import;
+mod restore;
 mod view;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use super::{Global, parse_key};
 use crate::decide::{Filter, Reason, Request};
+use crate::ledger::Point;
 use crate::oci::Digest;
 use crate::pin::PinKey;
 
@@ -46,6 +48,8 @@ enum LedgerCommand {
         #[arg(long, value_name = "FILE")]
         output: Option<PathBuf>,
     },
+    /// Put a backup in the place of the ledger; no server may run
+    Restore(restore::RestoreArgs),
     /// Take pins of a list or of another ledger over, until the upstream confirms them
     Import(ImportArgs),
 }
@@ -95,8 +99,19 @@ enum Asking {
         #[command(flatten)]
         why: Why,
     },
+    /// Copy the log, as it is now, to a directory that must not exist; a running server goes on
+    Backup {
+        /// Where
+        #[arg(value_name = "DIR")]
+        to: PathBuf,
+    },
     /// Read all of the log, every hash and every manifest
-    Verify,
+    Verify {
+        /// Fail (exit code 4) unless the ledger went through this point, which its log, its
+        /// alerts and `ledger status` once named
+        #[arg(long, value_name = "SIZE:HASH")]
+        against: Option<Point>,
+    },
     /// Make the index anew from the log
     Rebuild,
     /// Show how the ledger is
@@ -141,11 +156,14 @@ pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<Exi
             client.close().await;
             return Ok(Code::Ok.into());
         }
+        LedgerCommand::Restore(restore) => {
+            return restore::run(&config, restore, args.accept_rollback, args.format).await;
+        }
         LedgerCommand::Import(args) => {
             return import::run(&config, &place, args, &mut printer).await;
         }
     };
-    let request = request(asking);
+    let request = request(asking)?;
     let client = place.open().await?;
     let in_full = matches!(request, Request::Show { .. });
     let mut answer = client.ask(request).await?;
@@ -155,12 +173,13 @@ pub(super) async fn run(global: &Global, args: LedgerArgs) -> anyhow::Result<Exi
 }
 
 /// The request that a command is.
-fn request(command: Asking) -> Request {
-    match command {
+fn request(command: Asking) -> anyhow::Result<Request> {
+    Ok(match command {
         Asking::Approve { decision, revoke } => {
             let TagDecision { tag, digest, why } = decision;
             Request::Approve { key: tag.key, digest, revoke, reason: why.reason }
         }
+        Asking::Backup { to } => Request::Backup { to: std::path::absolute(to)? },
         Asking::Forget { tag, why } => Request::Forget { key: tag.key, reason: why.reason },
         Asking::History(tag) => Request::History { key: tag.key },
         Asking::List { glob, conflicts, deleted } => {
@@ -175,6 +194,6 @@ fn request(command: Asking) -> Request {
         }
         Asking::Show(tag) => Request::Show { key: tag.key },
         Asking::Status => Request::Status,
-        Asking::Verify => Request::Verify,
-    }
+        Asking::Verify { against } => Request::Verify { against },
+    })
 }

@@ -1,11 +1,14 @@
 //! A ledger that a person can look after.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 
 use super::fault::Fault;
-use crate::ledger::{Entry, FileLedger, LedgerStore, Verified};
+use crate::ledger::{
+    BackupError, BackupManifest, Entry, FileLedger, LedgerStore, OpenError, Point, Verified,
+};
 
 /// How many entries are read at once.
 const PAGE: usize = 500;
@@ -24,6 +27,19 @@ pub trait Ledger: LedgerStore {
     /// # Errors
     /// [`Fault::Damaged`] at the first fault.
     async fn verify(self: Arc<Self>) -> Result<Verified, Fault>;
+
+    /// Whether it went through a point.
+    ///
+    /// # Errors
+    /// [`Fault::Damaged`] if it did not: it was rolled back, or has another history.
+    async fn against(self: Arc<Self>, _point: Point) -> Result<(), Fault> {
+        Err(Fault::Failed("this ledger has no log to compare with".into()))
+    }
+
+    /// Makes a backup of it at `to`, where nothing must be.
+    async fn backup(self: Arc<Self>, _to: PathBuf) -> Result<BackupManifest, Fault> {
+        Err(Fault::Failed("this ledger has no files to make a backup of".into()))
+    }
 }
 
 #[async_trait]
@@ -37,13 +53,38 @@ impl Ledger for FileLedger {
     }
 
     async fn verify(self: Arc<Self>) -> Result<Verified, Fault> {
-        let read = tokio::task::spawn_blocking(move || Self::verify(&self)).await;
-        let verified = read.map_err(|error| Fault::Failed(error.to_string()))?;
-        verified.map_err(|error| {
-            let words = words(&error);
-            if error.is_damage() { Fault::Damaged(words) } else { Fault::Failed(words) }
-        })
+        blocking(move || Self::verify(&self).map_err(fault)).await
     }
+
+    async fn against(self: Arc<Self>, point: Point) -> Result<(), Fault> {
+        let difference = blocking(move || Self::against(&self, point).map_err(fault)).await?;
+        difference.map_or(Ok(()), |words| Err(Fault::Damaged(words)))
+    }
+
+    async fn backup(self: Arc<Self>, to: PathBuf) -> Result<BackupManifest, Fault> {
+        let make = move || Self::backup(&self, &to);
+        blocking(move || {
+            make().map_err(|error| match error {
+                BackupError::Damaged { .. } => Fault::Damaged(words(&error)),
+                _ => Fault::Failed(words(&error)),
+            })
+        })
+        .await
+    }
+}
+
+/// Does what waits for the disk on a thread that may.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Fault::Failed(error.to_string()))?
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "it is what map_err gives")]
+fn fault(error: OpenError) -> Fault {
+    let words = words(&error);
+    if error.is_damage() { Fault::Damaged(words) } else { Fault::Failed(words) }
 }
 
 /// An error with its causes, on one line.

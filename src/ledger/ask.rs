@@ -3,8 +3,10 @@
 use tokio::sync::oneshot;
 
 use super::batch::Hash;
-use super::index::{Index, IndexError};
+use super::index::{Index, IndexError, Listed};
+use super::place::Patience;
 use super::segment::Position;
+use super::shared::Shared;
 use crate::event::Event;
 use crate::pin::PinKey;
 
@@ -42,12 +44,30 @@ pub(crate) struct Ask {
 }
 
 impl Query {
-    /// Asks the index.
-    pub(crate) fn answer(&self, index: &Index) -> Result<Answer, IndexError> {
+    /// Asks the index, and reads the events where it says they lie.
+    pub(crate) fn answer(&self, index: &Index, shared: &Shared) -> Result<Answer, IndexError> {
         match self {
-            Self::Events(key) => index.events(key).map(Answer::Events),
+            Self::Events(key) => events(shared, key, &index.events(key)?).map(Answer::Events),
             Self::Place(sha256) => index.place(sha256).map(Answer::Place),
-            Self::Tags(after, limit) => index.tags(after.as_ref(), *limit).map(Answer::Tags),
+            Self::Tags(after, limit) => {
+                let tags = index.tags(after.as_ref(), *limit)?.into_iter();
+                let tags = tags.map(|(key, listed)| {
+                    let events = events(shared, &key, &listed)?;
+                    Ok((key, events))
+                });
+                tags.collect::<Result<_, _>>().map(Answer::Tags)
+            }
         }
     }
+}
+
+fn events(shared: &Shared, key: &PinKey, listed: &[Listed]) -> Result<Vec<Event>, IndexError> {
+    let read = |&(sequence, place): &Listed| {
+        let event = shared.record(sequence, place, Patience::Endless);
+        let event = event.map_err(|error| IndexError::Log(error.to_string()))?;
+        event
+            .filter(|event| event.sequence == sequence && event.key.as_ref() == Some(key))
+            .ok_or(IndexError::Spoilt("a wrong place for an event"))
+    };
+    listed.iter().map(read).collect()
 }

@@ -19,6 +19,7 @@
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
+use super::place::Place;
 use super::record::{self, RecordError};
 use super::take;
 use crate::event::Event;
@@ -68,6 +69,8 @@ pub(crate) struct Attachment {
 pub(crate) struct Batch {
     pub(crate) header: Header,
     pub(crate) events: Vec<Event>,
+    /// Where the record of each event lies, from the batch's first byte.
+    pub(crate) places: Vec<Place>,
     pub(crate) attachments: Vec<Attachment>,
     pub(crate) hash: Hash,
 }
@@ -101,20 +104,25 @@ pub(crate) fn genesis(id: &LedgerId) -> Hash {
 /// Puts a batch together.
 pub(crate) struct Builder {
     records: Vec<u8>,
+    places: Vec<Place>,
     attachments: Vec<u8>,
-    count: u32,
     attached: Vec<Attachment>,
 }
 
 impl Builder {
     pub(crate) const fn new() -> Self {
-        Self { records: Vec::new(), attachments: Vec::new(), count: 0, attached: Vec::new() }
+        Self {
+            records: Vec::new(),
+            places: Vec::new(),
+            attachments: Vec::new(),
+            attached: Vec::new(),
+        }
     }
 
     /// Adds an event, encoded.
     pub(crate) fn record(&mut self, bytes: &[u8]) {
+        self.places.push(Place::new(HEADER_SIZE + self.records.len(), bytes));
         take::put_prefixed(&mut self.records, bytes);
-        self.count += 1;
     }
 
     /// Adds a manifest.
@@ -132,12 +140,12 @@ impl Builder {
 
     /// Whether there is no event yet.
     pub(crate) const fn is_empty(&self) -> bool {
-        self.count == 0
+        self.places.is_empty()
     }
 
     /// How many events there are.
-    pub(crate) const fn count(&self) -> u32 {
-        self.count
+    pub(crate) const fn count(&self) -> usize {
+        self.places.len()
     }
 
     /// The batch's length as it is now.
@@ -154,7 +162,8 @@ impl Builder {
         bytes.extend_from_slice(id);
         bytes.extend_from_slice(&(size as u64).to_be_bytes());
         bytes.extend_from_slice(&first.to_be_bytes());
-        bytes.extend_from_slice(&self.count.to_be_bytes());
+        let count = u32::try_from(self.places.len()).expect("fewer than bytes of a batch");
+        bytes.extend_from_slice(&count.to_be_bytes());
         let attached = u32::try_from(self.attached.len()).expect("at most one for each record");
         bytes.extend_from_slice(&attached.to_be_bytes());
         bytes.extend_from_slice(previous);
@@ -167,7 +176,7 @@ impl Builder {
         for attachment in &mut attachments {
             attachment.at += body;
         }
-        Built { bytes, hash, attachments }
+        Built { bytes, hash, places: self.places, attachments }
     }
 }
 
@@ -175,6 +184,7 @@ impl Builder {
 pub(crate) struct Built {
     pub(crate) bytes: Vec<u8>,
     pub(crate) hash: Hash,
+    pub(crate) places: Vec<Place>,
     pub(crate) attachments: Vec<Attachment>,
 }
 
@@ -226,13 +236,16 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Batch, BatchError> {
     }
     let (unsealed, hash) = bytes.split_last_chunk::<32>().ok_or(BatchError::Invalid)?;
     let mut rest = &unsealed[HEADER_SIZE..];
-    let mut events = Vec::new();
+    let (mut events, mut places) = (Vec::new(), Vec::new());
     for sequence in header.first..header.first + u64::from(header.records) {
-        let event = record::decode(take::prefixed(&mut rest).ok_or(BatchError::Invalid)?)?;
+        let offset = unsealed.len() - rest.len();
+        let record = take::prefixed(&mut rest).ok_or(BatchError::Invalid)?;
+        let event = record::decode(record)?;
         if event.sequence != sequence {
             return Err(BatchError::Record(RecordError::SpoilsField("sequence")));
         }
         events.push(event);
+        places.push(Place::new(offset, record));
     }
     let mut attachments = Vec::new();
     for _ in 0..header.attachments {
@@ -243,7 +256,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Batch, BatchError> {
     if !rest.is_empty() {
         return Err(BatchError::Invalid);
     }
-    Ok(Batch { header, events, attachments, hash: *hash })
+    Ok(Batch { header, events, places, attachments, hash: *hash })
 }
 
 /// Takes an attachment and its manifest's bytes off the front of `rest`.
@@ -289,7 +302,10 @@ mod tests {
         let batch = decode(&built.bytes).unwrap();
         assert_eq!((batch.header.first, batch.last(), batch.hash), (7, 8, built.hash));
         assert_eq!((batch.header.id, batch.header.previous), ([1; 16], [2; 32]));
-        assert_eq!(batch.attachments, built.attachments);
+        assert_eq!((&batch.attachments, &batch.places), (&built.attachments, &built.places));
+        let second = batch.places[1].offset as usize;
+        let record = take::prefixed(&mut &built.bytes[second..]).unwrap();
+        assert_eq!(record::decode(record).as_ref(), Ok(&batch.events[1]));
         let at = batch.attachments[0].at;
         assert_eq!(take_attachment(&mut &built.bytes[at..], at).unwrap().1, b"bytes");
     }

@@ -5,11 +5,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use sha2::{Digest as _, Sha256};
 
+use super::base::Base;
 use super::batch::Hash;
+use super::place::Place;
+use super::take;
 use crate::event::{Event, EventKind};
 use crate::oci::{Digest, ManifestKind};
 use crate::pin::{Content, OpenConflict, Pin, PinKey, Provenance, TagState};
@@ -18,21 +21,72 @@ use crate::pin::{Content, OpenConflict, Pin, PinKey, Provenance, TagState};
 pub(crate) type FingerprintKey = [u8; 16];
 
 /// The fold of the whole log, at a few bytes for each tag and manifest.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Facts {
     pub(crate) key: FingerprintKey,
     pub(crate) created_ms: u64,
-    /// By fingerprint: sequence number of the last event, and two flags below it.
-    pub(crate) tags: HashMap<u64, u64, BuildHasherDefault<AsIs>>,
-    /// The first four bytes of every manifest's digest: what is not here is not in the log.
-    pub(crate) manifests: HashSet<u32, BuildHasherDefault<AsIs>>,
     pub(crate) revoked: HashSet<Digest>,
     pub(crate) pins: u64,
     pub(crate) conflicts: u64,
+    /// What a snapshot has, or would have.
+    base: Arc<Base>,
+    /// What came since, while a snapshot is made of it.
+    frozen: Option<Arc<Fresh>>,
+    /// What came since then.
+    fresh: Fresh,
+}
+
+/// The newest part of the facts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fresh {
+    pub(crate) tags: HashMap<u64, Entry, BuildHasherDefault<AsIs>>,
+    /// The first four bytes of every manifest's digest: what is not here is not in the log.
+    pub(crate) manifests: HashSet<u32, BuildHasherDefault<AsIs>>,
+}
+
+/// What is known of one tag: the sequence number of its last event, whether it has a pin and a
+/// conflict; and if that is its only event, where its record lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Entry {
+    word: u64,
+    place: Place,
 }
 
 const HAS_PIN: u64 = 1;
 const HAS_CONFLICT: u64 = 2;
+const IS_ONLY: u64 = 4;
+
+impl Entry {
+    /// The sequence number of the tag's last event.
+    pub(crate) const fn sequence(self) -> u64 {
+        self.word >> 3
+    }
+
+    /// Where its only event lies in the segment.
+    pub(crate) fn only(self) -> Option<Place> {
+        self.has(IS_ONLY).then_some(self.place)
+    }
+
+    const fn has(self, flag: u64) -> bool {
+        self.word & flag != 0
+    }
+
+    /// As a snapshot has it.
+    pub(crate) fn to_bytes(self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.word.to_be_bytes());
+        bytes[8..12].copy_from_slice(&self.place.offset.to_be_bytes());
+        bytes[12..].copy_from_slice(&self.place.check.to_be_bytes());
+        bytes
+    }
+
+    /// The reverse of [`Entry::to_bytes`].
+    pub(crate) fn from_bytes(mut rest: &[u8]) -> Option<Self> {
+        let rest = &mut rest;
+        let word = take::u64(rest)?;
+        Some(Self { word, place: Place { offset: take::u32(rest)?, check: take::u32(rest)? } })
+    }
+}
 
 impl Facts {
     /// The facts of an empty ledger.
@@ -40,11 +94,12 @@ impl Facts {
         Self {
             key,
             created_ms: 0,
-            tags: HashMap::default(),
-            manifests: HashSet::default(),
             revoked: HashSet::new(),
             pins: 0,
             conflicts: 0,
+            base: Arc::default(),
+            frozen: None,
+            fresh: Fresh::default(),
         }
     }
 
@@ -61,18 +116,28 @@ impl Facts {
         hash.first_chunk().copied().map_or(0, u64::from_be_bytes)
     }
 
+    /// What is known of a tag; nothing (sequence 0) if there certainly is no such tag.
+    pub(crate) fn entry(&self, fingerprint: u64) -> Entry {
+        let fresh = self.fresh.tags.get(&fingerprint).copied();
+        let frozen = || self.frozen.as_ref()?.tags.get(&fingerprint).copied();
+        fresh.or_else(frozen).or_else(|| self.base.tag(fingerprint)).unwrap_or_default()
+    }
+
     /// The sequence number of the tag's last event; 0 if there certainly is none.
     pub(crate) fn sequence(&self, fingerprint: u64) -> u64 {
-        self.tags.get(&fingerprint).map_or(0, |entry| entry >> 2)
+        self.entry(fingerprint).sequence()
     }
 
     /// Whether the log may hold this manifest; `false` is certain.
     pub(crate) fn may_hold(&self, sha256: &[u8]) -> bool {
-        self.manifests.contains(&prefix(sha256))
+        let prefix = prefix(sha256);
+        self.fresh.manifests.contains(&prefix)
+            || self.frozen.as_ref().is_some_and(|frozen| frozen.manifests.contains(&prefix))
+            || self.base.manifest(prefix)
     }
 
-    /// Takes the next event in.
-    pub(crate) fn apply(&mut self, event: &Event) {
+    /// Takes the next event in, whose record lies at this place in its segment.
+    pub(crate) fn apply(&mut self, event: &Event, place: Place) {
         match event.kind {
             EventKind::Created => self.created_ms = event.time_ms,
             EventKind::Revoked => self.revoked.extend(event.pinned),
@@ -82,39 +147,55 @@ impl Facts {
             _ => {}
         }
         if let Some(key) = &event.key {
-            self.apply_to(self.fingerprint(key), event);
+            self.apply_to(self.fingerprint(key), event, place);
         }
     }
 
     /// Takes note of a manifest that is in the log.
     pub(crate) fn attach(&mut self, sha256: &Hash) {
-        self.manifests.insert(prefix(sha256));
+        self.fresh.manifests.insert(prefix(sha256));
     }
 
-    /// Puts a tag in, as a snapshot has it.
-    pub(crate) fn restore(&mut self, fingerprint: u64, entry: u64) {
-        self.pins += u64::from(entry & HAS_PIN != 0);
-        self.conflicts += u64::from(entry & HAS_CONFLICT != 0);
-        self.tags.insert(fingerprint, entry);
+    /// Begins with what a snapshot has.
+    pub(crate) fn rest_on(&mut self, base: Base) {
+        self.base = Arc::new(base);
+    }
+
+    /// All of this, to be made a new base of; `None` while that is being done already.
+    pub(crate) fn freeze(&mut self) -> Option<(Arc<Base>, Arc<Fresh>)> {
+        if self.frozen.is_some() {
+            return None;
+        }
+        let frozen = Arc::new(std::mem::take(&mut self.fresh));
+        self.frozen = Some(Arc::clone(&frozen));
+        Some((Arc::clone(&self.base), frozen))
+    }
+
+    /// The new base, in the place of what was frozen; gives back what goes.
+    pub(crate) fn settle(&mut self, base: Arc<Base>) -> (Arc<Base>, Option<Arc<Fresh>>) {
+        (std::mem::replace(&mut self.base, base), self.frozen.take())
     }
 
     /// Folds the event into a stand-in that has a pin and a conflict where the tag has: which of
     /// both is there afterwards depends on nothing else.
-    fn apply_to(&mut self, fingerprint: u64, event: &Event) {
-        let entry = self.tags.entry(fingerprint).or_insert(0);
-        self.pins -= u64::from(*entry & HAS_PIN != 0);
-        self.conflicts -= u64::from(*entry & HAS_CONFLICT != 0);
+    fn apply_to(&mut self, fingerprint: u64, event: &Event, place: Place) {
+        let before = self.entry(fingerprint);
+        self.pins -= u64::from(before.has(HAS_PIN));
+        self.conflicts -= u64::from(before.has(HAS_CONFLICT));
         let mut state = TagState {
-            pin: (*entry & HAS_PIN != 0).then(|| STAND_IN.0.clone()),
-            conflict: (*entry & HAS_CONFLICT != 0).then(|| STAND_IN.1.clone()),
+            pin: before.has(HAS_PIN).then(|| STAND_IN.0.clone()),
+            conflict: before.has(HAS_CONFLICT).then(|| STAND_IN.1.clone()),
             ..TagState::default()
         };
         state.apply(event);
-        let pin = if state.pin.is_some() { HAS_PIN } else { 0 };
-        let conflict = if state.conflict.is_some() { HAS_CONFLICT } else { 0 };
-        *entry = event.sequence << 2 | pin | conflict;
-        self.pins += u64::from(pin != 0);
-        self.conflicts += u64::from(conflict != 0);
+        let flag = |is_so: bool, flag: u64| if is_so { flag } else { 0 };
+        let flags = flag(state.pin.is_some(), HAS_PIN)
+            | flag(state.conflict.is_some(), HAS_CONFLICT)
+            | flag(before.sequence() == 0, IS_ONLY);
+        let entry = Entry { word: event.sequence << 3 | flags, place };
+        self.pins += u64::from(entry.has(HAS_PIN));
+        self.conflicts += u64::from(entry.has(HAS_CONFLICT));
+        self.fresh.tags.insert(fingerprint, entry);
     }
 }
 

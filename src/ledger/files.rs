@@ -9,9 +9,17 @@ use std::path::Path;
 /// A crash before the rename leaves the old file and a `.tmp` that the next call overwrites; a
 /// crash after it leaves the new file, or the old one if the directory was not yet synced.
 pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_by(path, |file| file.write_all(bytes))
+}
+
+/// Replaces `path` by what `write` writes, in the same way.
+pub(crate) fn replace_by(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
     let staged = path.with_extension("tmp");
     let mut file = File::create(&staged)?;
-    file.write_all(bytes)?;
+    write(&mut file)?;
     file.sync_all()?;
     fs::rename(&staged, path)?;
     path.parent().map_or(Ok(()), sync_directory)

@@ -1,7 +1,8 @@
 //! The index: sled, and the only module that names it.
 //!
-//! It holds copies, in an order that the log has not: the events of a tag, and where a manifest
-//! lies. A tag's state is the fold of its events, so there is nothing here that could disagree.
+//! It holds places, in an order that the log has not: where the events of a tag lie, and where a
+//! manifest does. A tag's state is the fold of its events, which are read from the log, so there is
+//! nothing here that could disagree.
 //! Every call may hang or panic if the files are damaged: only `indexer` calls, on a thread of
 //! its own.
 
@@ -11,15 +12,18 @@ use std::path::Path;
 use thiserror::Error;
 
 use super::batch::{Batch, Hash};
+use super::place::Place;
 use super::scan::Link;
 use super::segment::Position;
-use super::{record, take};
-use crate::event::Event;
+use super::take;
 use crate::pin::PinKey;
 
 /// Why the index did not answer.
 #[derive(Debug, Error)]
 pub(crate) enum IndexError {
+    /// The log cannot be read where the index says that something lies.
+    #[error("the log cannot be read there: {0}")]
+    Log(String),
     /// sled's lock is still held: by a process that was just killed, or a handle just dropped.
     #[error("the index is still locked")]
     Locked,
@@ -44,13 +48,16 @@ pub(crate) struct Marker {
     pub(crate) next: Position,
 }
 
+/// The sequence number of an event, and where its record lies in the segment that has it.
+pub(crate) type Listed = (u64, Place);
+
 /// An open index.
 pub(crate) struct Index {
     db: sled::Db,
 }
 
 /// The marker's key; its number is the version of all keys and values.
-const MARKER: &[u8] = b"!1";
+const MARKER: &[u8] = b"!2";
 /// sled's default is 1 GiB. It takes nothing while there is nothing to cache.
 const CACHE_BYTES: u64 = 8 << 20;
 
@@ -87,9 +94,10 @@ impl Index {
     ) -> Result<(), IndexError> {
         let mut changes = sled::Batch::default();
         for (position, batch) in batches {
-            for event in &batch.events {
+            for (event, place) in batch.events.iter().zip(&batch.places) {
                 if let Some(key) = &event.key {
-                    changes.insert(event_key(key, event.sequence), record::encode(event));
+                    let place = encode_place(place.behind(position.offset));
+                    changes.insert(event_key(key, event.sequence), place.as_slice());
                 }
             }
             for attachment in &batch.attachments {
@@ -102,18 +110,16 @@ impl Index {
         Ok(self.db.apply_batch(changes)?)
     }
 
-    /// The events of a tag, oldest first.
-    pub(crate) fn events(&self, key: &PinKey) -> Result<Vec<Event>, IndexError> {
+    /// The events of a tag, oldest first: where they lie.
+    pub(crate) fn events(&self, key: &PinKey) -> Result<Vec<Listed>, IndexError> {
         let from = event_key(key, 0);
         let to = event_key(key, u64::MAX);
         let mut events = Vec::new();
         for entry in self.db.range(from..to) {
-            let (_, value) = entry?;
-            let event = record::decode(&value).map_err(|_| IndexError::Spoilt("an event"))?;
-            if event.key.as_ref() != Some(key) {
-                return Err(IndexError::Spoilt("an event of another tag"));
-            }
-            events.push(event);
+            let (name, value) = entry?;
+            let sequence = name.last_chunk::<8>().map_or(0, |number| u64::from_be_bytes(*number));
+            let place = decode_place(&value).ok_or(IndexError::Spoilt("an event's place"))?;
+            events.push((sequence, place));
         }
         Ok(events)
     }
@@ -129,7 +135,7 @@ impl Index {
         &self,
         after: Option<&PinKey>,
         limit: usize,
-    ) -> Result<Vec<(PinKey, Vec<Event>)>, IndexError> {
+    ) -> Result<Vec<(PinKey, Vec<Listed>)>, IndexError> {
         let mut tags = Vec::new();
         let mut from = after.map_or_else(|| vec![EVENT], behind);
         while tags.len() < limit {
@@ -198,6 +204,19 @@ fn manifest_key(sha256: &Hash) -> Vec<u8> {
     let mut name = vec![MANIFEST];
     name.extend_from_slice(sha256);
     name
+}
+
+fn encode_place(place: Place) -> [u8; 8] {
+    let mut bytes = [0; 8];
+    bytes[..4].copy_from_slice(&place.offset.to_be_bytes());
+    bytes[4..].copy_from_slice(&place.check.to_be_bytes());
+    bytes
+}
+
+fn decode_place(mut rest: &[u8]) -> Option<Place> {
+    let rest = &mut rest;
+    let place = Place { offset: take::u32(rest)?, check: take::u32(rest)? };
+    rest.is_empty().then_some(place)
 }
 
 fn encode_position(position: Position) -> [u8; 16] {

@@ -216,7 +216,7 @@ impl Indexer {
                 self.shared.rebuilding.store(false, Ordering::SeqCst);
             }
             let is_moving = has_space && !self.shared.rebuilding.load(Ordering::SeqCst);
-            waiting = answer(watch, &index, waiting, (applied, is_moving))?;
+            waiting = self.answer(watch, &index, waiting, (applied, is_moving))?;
             let messages = self.receive(is_behind);
             if messages.is_empty() && is_dirty && !is_behind && has_space {
                 watch.call(|| index.flush())?.map_err(End::doubt)?;
@@ -325,33 +325,35 @@ impl Indexer {
         Ok(marker.last.sequence < head.last.sequence)
     }
 
+    /// Answers what can be answered now; gives back who waits on.
+    fn answer(
+        &self,
+        watch: &Watch,
+        index: &Index,
+        waiting: Vec<Ask>,
+        (applied, is_moving): (u64, bool),
+    ) -> Result<Vec<Ask>, End> {
+        let mut later = Vec::new();
+        for ask in waiting {
+            if ask.at_least <= applied {
+                let answer =
+                    watch.call(|| ask.query.answer(index, &self.shared))?.map_err(End::doubt)?;
+                // Whoever went away in the meantime misses nothing.
+                let _ = ask.reply.send(Reply { answer, applied });
+            } else if ask.patient || is_moving {
+                later.push(ask);
+            }
+            // The impatient others are told by the closed channel.
+        }
+        Ok(later)
+    }
+
     fn move_aside(&self) {
         let ledger = self.shared.data_dir.join("ledger");
         if let Err(error) = move_aside(&ledger) {
             tracing::warn!("the damaged index cannot be moved aside: {error}");
         }
     }
-}
-
-/// Answers what can be answered now; gives back who waits on.
-fn answer(
-    watch: &Watch,
-    index: &Index,
-    waiting: Vec<Ask>,
-    (applied, is_moving): (u64, bool),
-) -> Result<Vec<Ask>, End> {
-    let mut later = Vec::new();
-    for ask in waiting {
-        if ask.at_least <= applied {
-            let answer = watch.call(|| ask.query.answer(index))?.map_err(End::doubt)?;
-            // Whoever went away in the meantime misses nothing.
-            let _ = ask.reply.send(Reply { answer, applied });
-        } else if ask.patient || is_moving {
-            later.push(ask);
-        }
-        // The impatient others are told by the closed channel.
-    }
-    Ok(later)
 }
 
 enum Never {}

@@ -11,16 +11,13 @@ use super::anchor::{self, Anchor};
 use super::indexer::Indexer;
 use super::shared::Shared;
 use super::writer::Request;
-use super::{LedgerError, files, snapshot};
+use super::{LedgerError, snapshot};
 
 /// The way to the keeper's thread.
 #[derive(Clone)]
-pub(crate) struct Keeper(Sender<Job>);
+pub(crate) struct Keeper(Sender<Stop>);
 
-enum Job {
-    Keep(Vec<u8>),
-    Stop,
-}
+struct Stop;
 
 const TICK: Duration = Duration::from_millis(250);
 const ANCHOR_INTERVAL: Duration = Duration::from_mins(1);
@@ -28,24 +25,22 @@ const NUDGE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Keeper {
     /// A keeper that has no thread yet.
-    pub(crate) fn new() -> (Self, KeeperJobs) {
-        let (sender, receiver) = mpsc::channel();
-        (Self(sender), KeeperJobs(receiver))
-    }
-
-    /// Has a snapshot written.
-    pub(crate) fn keep(&self, snapshot: Vec<u8>) {
-        let _ = self.0.send(Job::Keep(snapshot));
+    pub(crate) fn new(snapshot_after_bytes: u64) -> (Self, KeeperJobs) {
+        let (sender, stop) = mpsc::channel();
+        (Self(sender), KeeperJobs { stop, snapshot_after_bytes })
     }
 
     /// Ends the thread.
     pub(crate) fn stop(&self) {
-        let _ = self.0.send(Job::Stop);
+        let _ = self.0.send(Stop);
     }
 }
 
 /// The keeper's thread owns this.
-pub(crate) struct KeeperJobs(Receiver<Job>);
+pub(crate) struct KeeperJobs {
+    stop: Receiver<Stop>,
+    snapshot_after_bytes: u64,
+}
 
 impl KeeperJobs {
     /// Starts the thread.
@@ -63,12 +58,14 @@ impl KeeperJobs {
         let mut anchored = Instant::now();
         let mut nudged = Instant::now();
         loop {
-            match self.0.recv_timeout(TICK) {
-                Ok(Job::Keep(bytes)) => keep(shared, &bytes),
-                Ok(Job::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+            match self.stop.recv_timeout(TICK) {
+                Ok(Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {}
             }
             indexer.watch();
+            if shared.tail_bytes() >= self.snapshot_after_bytes.max(snapshot_bytes(shared)) {
+                take_snapshot(shared);
+            }
             if anchored.elapsed() >= ANCHOR_INTERVAL {
                 anchored = Instant::now();
                 write_anchor(shared);
@@ -84,11 +81,24 @@ impl KeeperJobs {
     }
 }
 
-/// Writes the anchor, then the snapshot: so the anchor is never inside what the snapshot covers.
-fn keep(shared: &Shared, bytes: &[u8]) {
-    write_anchor(shared);
+/// How large the last snapshot is: with a large one, the log may grow by more, so that snapshots
+/// never take more writing than the log itself.
+fn snapshot_bytes(shared: &Shared) -> u64 {
     let path = snapshot::path(&shared.data_dir.join("ledger"));
-    if let Err(error) = files::replace(&path, bytes) {
+    path.metadata().map_or(0, |meta| meta.len())
+}
+
+/// Writes a snapshot of all that is durable now, and the anchor first: so the anchor is never
+/// inside what the snapshot covers. Nobody waits for it but for a moment at its begin and its end.
+pub(crate) fn take_snapshot(shared: &Shared) {
+    if matches!(shared.failure(), Some(LedgerError::Failed(_))) {
+        return;
+    }
+    let Some(cut) = shared.cut() else { return };
+    write_anchor(shared);
+    let (base, written) = snapshot::write(&shared.data_dir.join("ledger"), &cut);
+    shared.settle(base);
+    if let Err(error) = written {
         tracing::warn!("the ledger's snapshot cannot be written, starts take longer: {error}");
     }
 }

@@ -114,7 +114,7 @@ impl Log {
     /// What write or fdatasync said. What is on disk is then unknown: this log must not be
     /// written to again, since a later fdatasync may succeed without the lost pages.
     pub(crate) fn append(&mut self, builder: Builder) -> io::Result<Appended> {
-        let count = u64::from(builder.count());
+        let count = builder.count() as u64;
         let built = builder.finish(&self.setup.id, self.last.sequence + 1, &self.last.hash);
         let at = self.end;
         self.file.write(&built.bytes, at.offset)?;

@@ -23,6 +23,9 @@ pub struct OpenOptions {
     pub accept_rollback: bool,
     /// From this size on, in bytes, a segment of the log is closed and a new one begun.
     pub segment_size_bytes: u64,
+    /// A snapshot is made when the log has grown by so much, in bytes, and by as much as the last
+    /// one took.
+    pub snapshot_after_bytes: u64,
     /// Read all of the log before the start, whatever the snapshot says.
     pub verify: bool,
     /// How long the index may be silent before it is given up.
@@ -41,6 +44,7 @@ impl OpenOptions {
             expected_id: None,
             accept_rollback: false,
             segment_size_bytes: 64 << 20,
+            snapshot_after_bytes: 16 << 20,
             verify: false,
             index_patience: Duration::from_secs(30),
             disk: Arc::new(RealDisk),

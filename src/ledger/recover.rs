@@ -13,7 +13,8 @@ use super::lock::Lock;
 use super::log::{Log, LogSetup, cut_torn};
 use super::open::{OpenError, OpenOptions};
 use super::scan::{self, Known, Link, Scanned, Sealed};
-use super::segment::{self, SegmentReader};
+use super::segment::{self, Position, SegmentReader};
+use super::shared::Head;
 use super::{files, record, snapshot};
 use crate::clock::Clock;
 use crate::event::{Draft, EventKind};
@@ -25,14 +26,16 @@ pub(crate) struct Recovered {
     pub(crate) log: Log,
     pub(crate) facts: Facts,
     pub(crate) sealed: Vec<Sealed>,
-    /// How many of `sealed` were taken from the snapshot, unread.
-    pub(crate) unread: usize,
+    /// Up to where the snapshot was believed, and the log not read.
+    pub(crate) unread: Option<Head>,
+    /// How many bytes of batches lie behind that.
+    pub(crate) tail_bytes: u64,
     /// States that are wholly in the part that was read.
     pub(crate) states: HashMap<PinKey, TagState>,
 }
 
 /// How many tags' states are kept from what is read at start.
-const STATES: usize = 16 << 10;
+const STATES: usize = 4 << 10;
 
 /// Opens the ledger in a data directory; makes one where none ever was.
 pub(crate) fn recover(options: &OpenOptions, clock: &dyn Clock) -> Result<Recovered, OpenError> {
@@ -49,9 +52,9 @@ pub(crate) fn recover(options: &OpenOptions, clock: &dyn Clock) -> Result<Recove
         outcome => outcome,
     };
     let log = prepare(options, &log_dir, &scanned)?;
-    let Reading { facts, states, unread, .. } = reading;
+    let Reading { facts, states, unread, tail_bytes, .. } = reading;
     let sealed = scanned.sealed;
-    let mut recovered = Recovered { lock, log, facts, sealed, unread, states };
+    let mut recovered = Recovered { lock, log, facts, sealed, unread, tail_bytes, states };
     if scanned.last.sequence == 0 {
         let id = files::hex(recovered.log.id());
         write(&mut recovered, Draft { why: id, ..Draft::new(EventKind::Created, None) }, clock)?;
@@ -76,16 +79,18 @@ pub(crate) fn directory(data_dir: &Path) -> PathBuf {
 struct Reading {
     facts: Facts,
     states: HashMap<PinKey, TagState>,
-    unread: usize,
+    unread: Option<Head>,
+    tail_bytes: u64,
     reaches_anchor: bool,
 }
 
 impl Reading {
-    fn take(&mut self, batch: &Batch, anchored: &Anchored) {
-        for event in &batch.events {
+    fn take(&mut self, batch: &Batch, at: Position, anchored: &Anchored) {
+        for (event, place) in batch.events.iter().zip(&batch.places) {
             self.fold(event);
-            self.facts.apply(event);
+            self.facts.apply(event, place.behind(at.offset));
         }
+        self.tail_bytes += batch.header.size as u64;
         for attachment in &batch.attachments {
             self.facts.attach(&attachment.sha256);
         }
@@ -117,10 +122,11 @@ fn read(
     let mut reading = Reading {
         facts: Facts::new(fresh),
         states: HashMap::new(),
-        unread: 0,
+        unread: None,
+        tail_bytes: 0,
         reaches_anchor: false,
     };
-    let mut known = Known { id: None, sealed: Vec::new() };
+    let mut known = Known::default();
     // What may not be looked at is not taken for absent.
     if !log.try_exists().map_err(|error| OpenError::io(log, error))? {
         let last = Link { sequence: 0, hash: [0; 32] };
@@ -129,20 +135,20 @@ fn read(
     }
     let ledger = options.data_dir.join("ledger");
     let usable = |snapshot: &snapshot::Snapshot| {
-        let covered = snapshot.sealed.last().map_or(0, |sealed| sealed.last.sequence);
+        let covered = snapshot.head.last.sequence;
         // An anchor inside what the snapshot covers can only be checked by reading that.
         !matches!(anchored, Anchored::To(anchor) if anchor.last.sequence < covered)
     };
     if let Some(snapshot) = snapshot::read(&ledger, log).filter(|_| !options.verify).filter(usable)
     {
         reading.facts = snapshot.facts;
-        reading.unread = snapshot.sealed.len();
-        let covered = snapshot.sealed.last().map(|sealed| sealed.last);
-        reading.reaches_anchor =
-            matches!(anchored, Anchored::To(anchor) if Some(anchor.last) == covered);
-        known = Known { id: Some(snapshot.id), sealed: snapshot.sealed };
+        reading.unread = Some(snapshot.head);
+        let covered = snapshot.head.last;
+        reading.reaches_anchor = matches!(anchored, Anchored::To(anchor) if anchor.last == covered);
+        let head = Some(snapshot.head);
+        known = Known { id: Some(snapshot.id), sealed: snapshot.sealed, head };
     }
-    let scanned = scan::scan(log, known, &mut |batch, _| reading.take(batch, anchored))?;
+    let scanned = scan::scan(log, known, &mut |batch, at| reading.take(batch, at, anchored))?;
     Ok((scanned, reading))
 }
 
@@ -219,7 +225,8 @@ fn write(recovered: &mut Recovered, draft: Draft, clock: &dyn Clock) -> Result<(
     let mut builder = Builder::new();
     builder.record(&record::encode(&event));
     let wrote = log.reserve(builder.size() as u64).and_then(|()| log.append(builder));
-    wrote.map_err(|error| OpenError::io(Path::new("the log"), error))?;
-    recovered.facts.apply(&event);
+    let wrote = wrote.map_err(|error| OpenError::io(Path::new("the log"), error))?;
+    let place = wrote.built.places.first().copied().unwrap_or_default();
+    recovered.facts.apply(&event, place.behind(wrote.at.offset));
     Ok(())
 }

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::batch::{self, Batch, BatchError, Hash, LedgerId, MAGIC};
 use super::open::OpenError;
 use super::segment::{self, Found, Position, SegmentReader};
+use super::shared::Head;
 
 /// The end of a chain of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,9 +49,12 @@ pub(crate) struct Scanned {
 }
 
 /// What a scan may take for granted.
+#[derive(Default)]
 pub(crate) struct Known {
     pub(crate) id: Option<LedgerId>,
     pub(crate) sealed: Vec<Sealed>,
+    /// The end of what is known, in the segment behind those.
+    pub(crate) head: Option<Head>,
 }
 
 /// Reads all segments behind `known`, and gives every batch to `each`.
@@ -64,7 +68,8 @@ pub(crate) fn scan(
 ) -> Result<Scanned, OpenError> {
     let genesis = known.id.map(|id| batch::genesis(&id));
     let start = Link { sequence: 0, hash: genesis.unwrap_or_default() };
-    let last = known.sealed.last().map_or(start, |sealed| sealed.last);
+    let last = known.head.map_or(start, |head| head.last);
+    let mut from = known.head.map(|head| head.end);
     let (id, sealed) = (known.id, known.sealed);
     let mut scanned = Scanned { id, last, end: None, torn: false, sealed, blank: Vec::new() };
     let firsts = segment::list(log).map_err(|error| OpenError::io(log, error))?;
@@ -76,7 +81,8 @@ pub(crate) fn scan(
         if blank { &mut scanned.blank } else { &mut behind }.push(first);
     }
     for (at, &first) in behind.iter().enumerate() {
-        if first != scanned.last.sequence + 1 {
+        let from = from.take_if(|from| from.segment == first);
+        if from.is_none() && first != scanned.last.sequence + 1 {
             let missing = scanned.last.sequence + 1;
             return Err(OpenError::damaged(
                 &segment::path(log, missing),
@@ -85,7 +91,8 @@ pub(crate) fn scan(
             ));
         }
         let is_last = at + 1 == behind.len();
-        let size = scan_segment(log, first, &mut scanned, (is_last, each))?;
+        let at = from.unwrap_or(Position { segment: first, offset: 0 });
+        let size = scan_segment(log, at, &mut scanned, (is_last, each))?;
         if is_last {
             scanned.end = Some(Position { segment: first, offset: size });
         } else {
@@ -97,17 +104,16 @@ pub(crate) fn scan(
 
 type Visit<'a> = (bool, &'a mut dyn FnMut(&Batch, Position));
 
-/// Reads one segment; returns where its batches end.
+/// Reads one segment from some batch on; returns where its batches end.
 fn scan_segment(
     log: &Path,
-    first: u64,
+    Position { segment: first, mut offset }: Position,
     scanned: &mut Scanned,
     (is_last, each): Visit<'_>,
 ) -> Result<u64, OpenError> {
     let path = segment::path(log, first);
     let io = |error| OpenError::io(&path, error);
     let mut reader = SegmentReader::open(&path).map_err(io)?;
-    let mut offset = 0;
     loop {
         let damaged = |what: String| OpenError::damaged(&path, offset, what);
         match reader.batch(offset).map_err(io)? {

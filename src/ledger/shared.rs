@@ -1,6 +1,7 @@
 //! What the ledger's threads and its callers share.
 
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
@@ -9,10 +10,13 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use moka::ops::compute::Op;
 
+use super::base::Base;
 use super::batch::{Hash, LedgerId};
 use super::facts::Facts;
-use super::scan::Link;
+use super::place::{Patience, Place, Records};
+use super::scan::{Link, Sealed};
 use super::segment::Position;
+use super::snapshot::Cut;
 use super::{LedgerError, files};
 use crate::event::Event;
 use crate::oci::Digest;
@@ -29,6 +33,10 @@ pub(crate) struct Head {
 pub(crate) struct Memory {
     pub(crate) facts: Facts,
     pub(crate) head: Head,
+    /// The segments that are closed, in order; the one of `head` may be among them.
+    sealed: Vec<Sealed>,
+    /// How many bytes of batches no snapshot covers.
+    tail_bytes: u64,
     /// States that the index may not have yet.
     pub(crate) recent: HashMap<PinKey, Arc<TagState>>,
     /// Manifests that the index may not have yet: where their attachments lie.
@@ -38,9 +46,21 @@ pub(crate) struct Memory {
 /// What a batch changes.
 pub(crate) struct Change {
     pub(crate) head: Head,
-    pub(crate) events: Vec<Event>,
+    pub(crate) size_bytes: u64,
+    /// Each with the place of its record in the segment.
+    pub(crate) events: Vec<(Event, Place)>,
     pub(crate) states: HashMap<PinKey, Arc<TagState>>,
     pub(crate) manifests: Vec<(Hash, Position)>,
+}
+
+/// What memory knows of a tag.
+pub(crate) struct Look {
+    /// The sequence number of its last event; 0 if there certainly is none.
+    pub(crate) sequence: u64,
+    /// Its state, if it is at hand.
+    pub(crate) state: Option<Arc<TagState>>,
+    /// Where the record of its only event lies, if it has no other.
+    pub(crate) only: Option<Place>,
 }
 
 /// Shared by callers, writer, indexer and keeper.
@@ -48,6 +68,7 @@ pub(crate) struct Shared {
     pub(crate) id: LedgerId,
     pub(crate) data_dir: PathBuf,
     pub(crate) log: PathBuf,
+    records: Records,
     memory: RwLock<Memory>,
     /// Pins, never absences, and none that [`Memory::facts`] knows to be out of date.
     states: moka::sync::Cache<PinKey, Arc<TagState>>,
@@ -66,18 +87,27 @@ const RECENT_LIMIT: usize = 32 << 10;
 const CACHE_BYTES: u64 = 8 << 20;
 
 impl Shared {
-    /// Puts together what recovery found.
-    pub(crate) fn new(id: LedgerId, data_dir: PathBuf, facts: Facts, head: Head) -> Self {
+    /// Puts together what recovery found: the facts up to `head`, of which no snapshot has the
+    /// last `tail_bytes`.
+    pub(crate) fn new(
+        id: LedgerId,
+        data_dir: PathBuf,
+        facts: Facts,
+        head: Head,
+        (sealed, tail_bytes): (Vec<Sealed>, u64),
+    ) -> Self {
         let revoked = ArcSwap::from_pointee(facts.revoked.clone());
         let states = moka::sync::Cache::builder()
             .weigher(|key: &PinKey, state: &Arc<TagState>| weigh(key, state))
             .max_capacity(CACHE_BYTES)
             .build();
-        let memory =
-            Memory { facts, head, recent: HashMap::new(), recent_manifests: HashMap::new() };
+        let (recent, recent_manifests) = (HashMap::new(), HashMap::new());
+        let memory = Memory { facts, head, sealed, tail_bytes, recent, recent_manifests };
+        let log = super::recover::directory(&data_dir);
         Self {
             id,
-            log: super::recover::directory(&data_dir),
+            records: Records::new(log.clone()),
+            log,
             data_dir,
             memory: RwLock::new(memory),
             states,
@@ -100,18 +130,78 @@ impl Shared {
         self.memory().head
     }
 
-    /// The state of the tag as far as memory has it, and the sequence number that it must have.
-    pub(crate) fn look_up(&self, key: &PinKey) -> (u64, Option<Arc<TagState>>) {
-        let (sequence, recent) = {
+    /// The state of the tag as far as memory has it, and what it must be otherwise.
+    pub(crate) fn look_up(&self, key: &PinKey) -> Look {
+        let (entry, recent) = {
             let memory = self.memory();
-            let sequence = memory.facts.sequence(memory.facts.fingerprint(key));
-            (sequence, memory.recent.get(key).cloned())
+            let entry = memory.facts.entry(memory.facts.fingerprint(key));
+            (entry, memory.recent.get(key).cloned())
         };
+        let (sequence, only) = (entry.sequence(), entry.only());
         if sequence == 0 || recent.is_some() {
-            return (sequence, recent);
+            return Look { sequence, state: recent, only };
         }
         // An entry may be older than the tag: put in by a slow reader, behind an eviction.
-        (sequence, self.states.get(key).filter(|state| state.sequence >= sequence))
+        let state = self.states.get(key).filter(|state| state.sequence >= sequence);
+        Look { sequence, state, only }
+    }
+
+    /// The event with this sequence number, whose record lies at this place; `None` if something
+    /// else does.
+    pub(crate) fn record(
+        &self,
+        sequence: u64,
+        place: Place,
+        patience: Patience,
+    ) -> io::Result<Option<Event>> {
+        let segment = {
+            let memory = self.memory();
+            let current = memory.head.end.segment;
+            let closed = memory.sealed.partition_point(|sealed| sealed.first <= sequence);
+            let closed = closed.checked_sub(1).and_then(|at| memory.sealed.get(at));
+            closed.filter(|_| sequence < current).map_or(current, |sealed| sealed.first)
+        };
+        self.records.read(segment, place, patience)
+    }
+
+    /// Notes that a segment was closed.
+    pub(crate) fn seal(&self, sealed: Sealed) {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner).sealed.push(sealed);
+    }
+
+    /// Up to where the log is durable, and the segments that are closed.
+    pub(crate) fn extent(&self) -> (Head, Vec<Sealed>) {
+        let memory = self.memory();
+        (memory.head, memory.sealed.clone())
+    }
+
+    /// How many bytes of batches a start after a kill would have to read.
+    pub(crate) fn tail_bytes(&self) -> u64 {
+        self.memory().tail_bytes
+    }
+
+    /// What a snapshot of now is made of; `None` while one is being made. Whoever takes it calls
+    /// [`Shared::settle`], whether the snapshot could be written or not.
+    pub(crate) fn cut(&self) -> Option<Cut> {
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        let (base, fresh) = memory.facts.freeze()?;
+        memory.tail_bytes = 0;
+        let head = memory.head;
+        let mut sealed = memory.sealed.clone();
+        sealed.retain(|sealed| sealed.first < head.end.segment);
+        let facts = &memory.facts;
+        let (key, created_ms, revoked) = (facts.key, facts.created_ms, facts.revoked.clone());
+        let (pins, conflicts, id) = (facts.pins, facts.conflicts, self.id);
+        Some(Cut { id, head, sealed, key, created_ms, revoked, pins, conflicts, base, fresh })
+    }
+
+    /// Puts what a snapshot holds in the place of what it was made of.
+    pub(crate) fn settle(&self, base: Arc<Base>) {
+        let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
+        let old = memory.facts.settle(base);
+        drop(memory);
+        // A great deal of memory is given back here, which nobody should wait for.
+        drop(old);
     }
 
     /// Puts a state that was read from the index into the cache, unless a later one is there.
@@ -142,10 +232,11 @@ impl Shared {
         let mut memory = self.memory.write().unwrap_or_else(PoisonError::into_inner);
         let revoked = memory.facts.revoked.len();
         let mut touched = false;
-        for event in &change.events {
-            memory.facts.apply(event);
+        for (event, place) in &change.events {
+            memory.facts.apply(event, *place);
             touched |= event.key.is_none();
         }
+        memory.tail_bytes += change.size_bytes;
         for (sha256, position) in change.manifests {
             memory.facts.attach(&sha256);
             memory.recent_manifests.insert(sha256, position);

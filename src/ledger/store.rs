@@ -1,5 +1,8 @@
 //! The ledger on this machine's disk: the log is the truth, the index answers.
 
+mod upkeep;
+
+use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -12,17 +15,16 @@ use super::ask::{Answer, Query};
 use super::batch::Hash;
 use super::cursor::{self, Attached};
 use super::indexer::Indexer;
-use super::keeper::{Keeper, write_anchor};
+use super::keeper::{Keeper, take_snapshot, write_anchor};
 use super::lock::Lock;
 use super::open::{OpenError, OpenOptions};
+use super::place::{Patience, Place};
 use super::recover::recover;
 use super::segment::Position;
-use super::shared::{Head, Shared, lock};
-use super::verify::{self, Verified};
+use super::shared::{Head, Look, Shared, lock};
+use super::verify;
 use super::writer::{Append, Bulk, BulkOutcome, Item, Request, Writer};
-use super::{
-    Entry, LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, entries, files,
-};
+use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
 use crate::clock::Clock;
 use crate::event::{Draft, Event};
 use crate::oci::{Algorithm, ComputedDigest, Digest};
@@ -39,6 +41,7 @@ struct Inner {
     shared: Arc<Shared>,
     indexer: Arc<Indexer>,
     keeper: Keeper,
+    least_snapshot_bytes: u64,
     requests: RwLock<Option<mpsc::Sender<Request>>>,
     stopping: Arc<AtomicBool>,
     threads: Mutex<Vec<JoinHandle<()>>>,
@@ -60,22 +63,20 @@ impl FileLedger {
         let log = recovered.log;
         let head = Head { last: log.last(), end: log.end() };
         let data_dir = options.data_dir.clone();
-        let shared = Arc::new(Shared::new(*log.id(), data_dir, recovered.facts, head));
+        let grown = (recovered.sealed, recovered.tail_bytes);
+        let shared = Arc::new(Shared::new(*log.id(), data_dir, recovered.facts, head, grown));
         for (key, state) in recovered.states {
             shared.cache(&key, &Arc::new(state));
         }
         let indexer = Indexer::start(shared.clone(), options.index_patience);
-        let (keeper, jobs) = Keeper::new();
+        let (keeper, jobs) = Keeper::new(options.snapshot_after_bytes);
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let sealed = recovered.sealed;
-        let unread = sealed[..recovered.unread].to_vec();
+        let unread = recovered.unread;
         let writer = Writer {
             log,
             shared: shared.clone(),
             clock,
             indexer: indexer.clone(),
-            keeper: keeper.clone(),
-            sealed,
             refused: None,
             unrotated: None,
         };
@@ -88,7 +89,16 @@ impl FileLedger {
         ];
         let (threads, lock) = (Mutex::new(threads), Mutex::new(Some(recovered.lock)));
         let requests = RwLock::new(Some(sender));
-        let inner = Inner { shared, indexer, keeper, requests, stopping, threads, lock };
+        let inner = Inner {
+            shared,
+            indexer,
+            keeper,
+            least_snapshot_bytes: options.snapshot_after_bytes / 8,
+            requests,
+            stopping,
+            threads,
+            lock,
+        };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -98,43 +108,6 @@ impl FileLedger {
         let inner = self.inner.clone();
         // It only fails if the runtime is going down, and then `drop` does it.
         let _ = tokio::task::spawn_blocking(move || inner.shut_down()).await;
-    }
-
-    /// Reads all of the log up to now, every hash in it, and every manifest.
-    ///
-    /// # Errors
-    /// [`OpenError::Damaged`] at the first fault.
-    pub fn verify(&self) -> Result<Verified, OpenError> {
-        verify::verify(&self.inner.shared)
-    }
-
-    /// The events from sequence `from` on, with their manifests: at least `limit` of them if there
-    /// are so many and their manifests fit into 1 MiB, and always at least one.
-    ///
-    /// # Errors
-    /// [`LedgerError::Failed`] if the log is not what was written.
-    pub async fn entries(&self, from: u64, limit: usize) -> Result<Vec<Entry>, LedgerError> {
-        let shared = self.inner.shared.clone();
-        let read = tokio::task::spawn_blocking(move || entries::entries(&shared, from, limit));
-        read.await.map_err(|error| LedgerError::Failed(error.to_string()))?
-    }
-
-    /// Throws the index away and builds it from the log; returns when it has caught up.
-    ///
-    /// # Errors
-    /// [`LedgerError::Rebuilding`] if that did not work at the first try; it goes on.
-    pub async fn rebuild_index(&self) -> Result<(), LedgerError> {
-        self.inner.indexer.rebuild("as told");
-        self.index_caught_up().await
-    }
-
-    /// Waits until the index has everything that is in the log now.
-    ///
-    /// # Errors
-    /// [`LedgerError::Rebuilding`] if it had to be begun anew meanwhile.
-    pub async fn index_caught_up(&self) -> Result<(), LedgerError> {
-        let head = self.inner.shared.head().last.sequence;
-        self.inner.indexer.ask(Query::Place([0; 32]), head, true).await.map(drop)
     }
 
     async fn submit<T>(
@@ -174,6 +147,22 @@ impl FileLedger {
         matches!(self.manifest(&manifest.content.digest).await, Ok(Some(_)))
     }
 
+    /// The only event of a tag, read where its record lies. `None`: ask the index, and find out
+    /// there what is wrong.
+    async fn only_event(&self, key: &PinKey, sequence: u64, at: Option<Place>) -> Option<Event> {
+        let (shared, at) = (&self.inner.shared, at?);
+        let read = match shared.record(sequence, at, Patience::None) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let shared = Arc::clone(shared);
+                let read = move || shared.record(sequence, at, Patience::Endless);
+                tokio::task::spawn_blocking(read).await.ok()?
+            }
+            read => read,
+        };
+        let is_it = |event: &Event| event.sequence == sequence && event.key.as_ref() == Some(key);
+        read.ok().flatten().filter(is_it)
+    }
+
     async fn attached(&self, sha256: Hash, at: Position) -> std::io::Result<Attached> {
         let log = self.inner.shared.log.clone();
         let read = tokio::task::spawn_blocking(move || cursor::manifest(&log, &sha256, at));
@@ -185,9 +174,14 @@ impl FileLedger {
 impl LedgerStore for FileLedger {
     async fn state(&self, key: &PinKey) -> Result<Option<Arc<TagState>>, LedgerError> {
         let (shared, indexer) = (&self.inner.shared, &self.inner.indexer);
-        let (sequence, found) = shared.look_up(key);
-        if sequence == 0 || found.is_some() {
-            return Ok(found);
+        let Look { sequence, state, only } = shared.look_up(key);
+        if sequence == 0 || state.is_some() {
+            return Ok(state);
+        }
+        if let Some(event) = self.only_event(key, sequence, only).await {
+            let state = fold(&[event]);
+            shared.cache(key, &state);
+            return Ok(Some(state));
         }
         let reply = indexer.ask(Query::Events(key.clone()), 0, false).await?;
         let Answer::Events(events) = reply.answer else { return Err(LedgerError::Rebuilding) };
@@ -300,7 +294,7 @@ impl LedgerStore for FileLedger {
     }
 
     async fn history(&self, key: &PinKey) -> Result<Vec<Event>, LedgerError> {
-        let (sequence, _) = self.inner.shared.look_up(key);
+        let sequence = self.inner.shared.look_up(key).sequence;
         if sequence == 0 {
             return Ok(Vec::new());
         }
@@ -373,6 +367,9 @@ impl Inner {
             }
         }
         self.indexer.stop();
+        if self.shared.tail_bytes() >= self.least_snapshot_bytes {
+            take_snapshot(&self.shared);
+        }
         write_anchor(&self.shared);
         drop(lock(&self.lock).take());
     }

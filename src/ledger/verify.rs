@@ -11,7 +11,6 @@ use super::LedgerError;
 use super::cursor::{self, Attached, Cursor, ReadError};
 use super::files;
 use super::open::OpenError;
-use super::scan::Sealed;
 use super::segment::{self, Position};
 use super::shared::{Head, Shared};
 use crate::event::Event;
@@ -41,10 +40,12 @@ pub(crate) fn verify(shared: &Shared) -> Result<Verified, OpenError> {
     let head = shared.head();
     let mut cursor = Cursor::start(&shared.log, shared.id);
     let (mut manifests, mut batches) = (0, 0);
+    // By fingerprint: the names of a million tags would take a great deal of memory.
     let mut tags = HashSet::new();
     while let Some((at, batch)) = cursor.read(&head).map_err(|error| fault(shared, error))? {
         batches += 1;
-        tags.extend(batch.events.iter().filter_map(|event| event.key.clone()));
+        let keys = batch.events.iter().filter_map(|event| event.key.as_ref());
+        tags.extend(keys.map(|key| shared.memory().facts.fingerprint(key)));
         for attachment in &batch.attachments {
             manifests += 1;
             let at = Position { offset: at.offset + attachment.at as u64, ..at };
@@ -91,24 +92,22 @@ pub(crate) fn events(shared: &Shared, from: u64, limit: usize) -> Result<Vec<Eve
     Ok(found)
 }
 
-/// Reads the segments that the start took from the snapshot. Damage there fails the ledger.
+/// Reads what the start did not, since the snapshot covers it. Damage there fails the ledger.
 pub(crate) fn in_background(
     shared: Arc<Shared>,
-    unread: Vec<Sealed>,
+    unread: Option<Head>,
     stopping: Arc<AtomicBool>,
 ) -> std::io::Result<JoinHandle<()>> {
     let named = thread::Builder::new().name("ledger-verify".into());
     named.spawn(move || {
-        let Some(last) = unread.last() else { return };
-        let end = Position { segment: last.first, offset: last.size };
-        let head = Head { last: last.last, end };
+        let Some(head) = unread else { return };
         let mut cursor = Cursor::start(&shared.log, shared.id);
         while !stopping.load(Ordering::Relaxed) {
             match cursor.read(&head) {
                 Ok(Some(_)) => {}
                 Ok(None) if cursor.last() == head.last => return,
                 Ok(None) => {
-                    let what = "its closed segments end in another hash than the snapshot's";
+                    let what = "its log has another hash where the snapshot ends";
                     return shared.fail(LedgerError::Failed(what.into()));
                 }
                 Err(error) => {
@@ -120,7 +119,7 @@ pub(crate) fn in_background(
     })
 }
 
-fn fault(shared: &Shared, error: ReadError) -> OpenError {
+pub(crate) fn fault(shared: &Shared, error: ReadError) -> OpenError {
     match error {
         ReadError::Damaged { at, what } => {
             OpenError::damaged(&segment::path(&shared.log, at.segment), at.offset, what)

@@ -13,12 +13,10 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::batch::{self, Builder, Hash};
 use super::indexer::Indexer;
-use super::keeper::Keeper;
 use super::log::{Log, RotateError};
-use super::scan::Sealed;
 use super::segment::Position;
-use super::shared::{Change, Head, Shared};
-use super::{LedgerError, Outcome, StoredManifest, record, snapshot};
+use super::shared::{Change, Head, Look, Shared};
+use super::{LedgerError, Outcome, StoredManifest, record};
 use crate::clock::Clock;
 use crate::event::{Draft, Event};
 use crate::pin::{PinKey, TagState};
@@ -53,8 +51,6 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) indexer: Arc<Indexer>,
-    pub(crate) keeper: Keeper,
-    pub(crate) sealed: Vec<Sealed>,
     /// When space was refused last, and why.
     pub(crate) refused: Option<(Instant, String)>,
     /// When a new segment was refused last: this one goes on meanwhile.
@@ -117,7 +113,10 @@ impl Writer {
         self.shared.wait_for_index(INDEX_PATIENCE);
         if self.log.is_full() && self.unrotated.is_none_or(|at| at.elapsed() >= RETRY) {
             match self.log.rotate() {
-                Ok(sealed) => self.seal(sealed),
+                Ok(sealed) => {
+                    self.unrotated = None;
+                    self.shared.seal(sealed);
+                }
                 Err(RotateError::Begin(error)) => {
                     tracing::warn!("the ledger's next segment cannot be made yet: {error}");
                     self.unrotated = Some(Instant::now());
@@ -195,7 +194,7 @@ impl Writer {
         if let Some(state) = round.states.get(key) {
             return Some(state.clone());
         }
-        let (sequence, state) = self.shared.look_up(key);
+        let Look { sequence, state, .. } = self.shared.look_up(key);
         if sequence == 0 {
             return Some(Arc::default());
         }
@@ -292,18 +291,13 @@ impl Writer {
         let attachments = appended.built.attachments.iter();
         let manifests = attachments.map(|found| (found.sha256, place(found.at))).collect();
         let head = Head { last: appended.last, end: appended.end };
+        let size_bytes = appended.built.bytes.len() as u64;
+        let places = appended.built.places.iter().map(|it| it.behind(appended.at.offset));
+        let events = events.into_iter().zip(places).collect();
         // A crash from here on leaves a durable batch that some were not told of.
-        self.shared.publish(Change { head, events, states, manifests });
+        self.shared.publish(Change { head, size_bytes, events, states, manifests });
         answers.into_iter().for_each(Answer::give);
         self.indexer.wake();
-    }
-
-    /// Has a snapshot written of all that is in closed segments now.
-    fn seal(&mut self, sealed: Sealed) {
-        self.unrotated = None;
-        self.sealed.push(sealed);
-        let bytes = snapshot::encode(&self.shared.id, &self.sealed, &self.shared.memory().facts);
-        self.keeper.keep(bytes);
     }
 }
 

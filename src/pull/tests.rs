@@ -134,6 +134,18 @@ async fn what_was_relayed_before_a_rule_turned_stricter_takes_no_pin_away() {
     assert_eq!(state.pin.as_ref().map(|pin| &pin.content), Some(&pinned));
 }
 
+#[tokio::test]
+async fn a_recorded_tag_that_is_new_each_time_does_not_fill_the_ledger() {
+    let stage = Stage::new(Reaction::Record);
+    let pinned = stage.pin().await;
+    for number in 0..100 {
+        let other = Content { digest: Digest::sha256([number; 32]), ..pinned.clone() };
+        stage.pull.write_observed(&key(), other).await;
+    }
+    let events = stage.pull.edges.ledger.history(&key()).await.unwrap();
+    assert_eq!(events.len(), 1 + 12, "{events:?}");
+}
+
 #[test]
 fn a_host_with_a_network_of_addresses_is_one_client_to_the_tripwire() {
     let stage = Stage::new(Reaction::Block);

@@ -186,6 +186,8 @@ impl Pull {
         if is_known {
             return Ok(true);
         }
+        let merging = &self.memory.merging;
+        let Some(count) = merging.before(key, self.now_ms()) else { return Ok(true) };
         let upstream = self.settings.load().upstreams.locate(&key.registry);
         // Beyond the quota it was served all the same, and is not written down.
         let taken = match upstream.map(|upstream| self.take_new(&upstream, &state)) {
@@ -199,12 +201,14 @@ impl Pull {
             observed: Some(content.clone()),
             rule,
             why: if again { "seen before".to_owned() } else { String::new() },
+            count,
             ..Draft::new(EventKind::Observed, Some(key.clone()))
         };
         let outcome = self.edges.ledger.append(draft.clone(), state.sequence, None).await?;
         let written = matches!(outcome, Outcome::Written(_));
         if written {
             Taken::keep(taken);
+            merging.wrote(key, count, self.now_ms());
             self.tell(&draft, Some(Reaction::Record));
         }
         Ok(written)

@@ -7,6 +7,7 @@ mod again;
 mod astray;
 mod attack;
 mod audit;
+mod backup;
 mod broken;
 mod cache;
 mod cli;

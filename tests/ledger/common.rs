@@ -34,6 +34,7 @@ pub(crate) fn manifest(text: &str) -> StoredManifest {
 pub(crate) fn options(dir: &Path) -> OpenOptions {
     OpenOptions {
         segment_size_bytes: 16 << 10,
+        snapshot_after_bytes: 12 << 10,
         index_patience: Duration::from_secs(2),
         ..OpenOptions::new(dir)
     }

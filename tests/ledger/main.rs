@@ -1,6 +1,8 @@
 //! The ledger on disk, under everything that disks, kernels and people do to it.
 
 #[cfg(test)]
+mod backup;
+#[cfg(test)]
 mod common;
 #[cfg(test)]
 mod crash;
@@ -14,3 +16,5 @@ mod log;
 mod power;
 #[cfg(test)]
 mod start;
+#[cfg(test)]
+mod versions;

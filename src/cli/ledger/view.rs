@@ -246,7 +246,7 @@ fn status_pairs(status: &LedgerStatus) -> Vec<(&'static str, String)> {
         ("ledger", status.id.clone()),
         ("created", time(status.created_ms)),
         ("last event", status.sequence.to_string()),
-        ("head", status.head.clone()),
+        ("head", status.point()),
         ("pins", status.pins.to_string()),
         ("open conflicts", status.conflicts.to_string()),
     ];

@@ -9,6 +9,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod ledger;
+mod notify;
 mod output;
 mod registry;
 mod rules;
@@ -66,6 +67,8 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),
+    /// Try the webhooks, and see how it is with them
+    Notify(notify::NotifyArgs),
     /// Ask the rules
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
@@ -103,6 +106,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => wait(of_many(), demo::run(args)),
         Command::Doctor(args) => wait(of_one(), doctor::run(&global, args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
+        Command::Notify(args) => wait(of_one(), notify::run(&global, args)),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),
         Command::Setup(args) => setup::run(&global, args),

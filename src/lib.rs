@@ -1,6 +1,7 @@
 //! immutag: tags that stay what they were.
 
 pub mod admin;
+pub mod alert;
 pub mod app;
 pub mod banner;
 pub mod blob;
@@ -12,6 +13,7 @@ pub mod event;
 pub mod http;
 pub mod ledger;
 pub mod metrics;
+pub mod notify;
 pub mod oci;
 pub mod pin;
 pub mod policy;

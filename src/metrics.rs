@@ -4,6 +4,7 @@
 //! configuration and the built-in list, everything else is an enumeration of ours.
 
 mod cache;
+mod notify;
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
@@ -11,6 +12,7 @@ use prometheus::{
 };
 
 pub use cache::CacheMetrics;
+pub use notify::NotifyMetrics;
 
 /// Everything that is counted.
 pub struct Metrics {
@@ -40,6 +42,8 @@ pub struct Metrics {
     pub ledger: LedgerMetrics,
     /// What else listeners tell.
     pub listeners: ListenerMetrics,
+    /// Messages to webhooks.
+    pub notify: NotifyMetrics,
     /// Tags with a pin.
     pub pins: IntGauge,
     /// Plain errors for covered tags on mirror listeners: the client may have gone elsewhere.
@@ -272,6 +276,7 @@ impl Metrics {
             fills: FillMetrics::new(&make),
             ledger: LedgerMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
+            notify: NotifyMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
                 "possible_bypass_total",
@@ -367,6 +372,9 @@ mod tests {
             self.retention.retained.with_label_values(&["x", "y"]).inc();
             self.listeners.certificate_expiry.with_label_values(&["x", "y"]).inc();
             self.connections.with_label_values(&["x"]).inc();
+            self.notify.deliveries.with_label_values(&["x", "y"]).inc();
+            self.notify.last_success.with_label_values(&["x"]).inc();
+            self.notify.pending.with_label_values(&["x"]).inc();
             self.listeners.refused.with_label_values(&["x", "y"]).inc();
             self.requests.with_label_values(&["x", "y", "z"]).inc();
             self.request_seconds.with_label_values(&["x"]).observe(1.0);

@@ -28,8 +28,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::cache::CacheReply;
-use self::canary::Asked;
+use self::canary::{Asked, NotifyRequest};
 use super::user;
+use crate::alert::{Alerts, WebhookState};
 use crate::blob::fs::FsStore;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
 use crate::pull::{Pull, WarmProgress, Warmed};
@@ -61,6 +62,8 @@ pub enum Line {
     Failed(Fault),
     /// The canary is in place until the client closes its side.
     Placed,
+    /// How it is with the webhooks.
+    Notify(Vec<WebhookState>),
     /// Nothing was warmed, or not all; nothing follows.
     Refused(Refused),
     /// A piece of the answer.
@@ -76,6 +79,8 @@ pub enum Line {
 pub struct Doers {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// What webhooks are told.
+    pub alerts: Arc<Alerts>,
     /// Where a canary is placed.
     pub pull: Arc<Pull>,
     /// What is stored.
@@ -143,6 +148,11 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                 Ok(Ok(Asked::Canary { canary })) => {
                     let gone = canary::gone(&mut reader, &mut stop);
                     canary::keep(&doers, canary, &who, &mut writer, gone).await
+                }
+                Ok(Ok(Asked::Notify { notify: NotifyRequest::Status })) => {
+                    // A client that left does not want it any more.
+                    let _ = writer.send(&Line::Notify(doers.alerts.state())).await;
+                    Line::Done
                 }
                 Ok(Ok(Asked::Warm { warm })) => {
                     tracing::info!(who, reference = ?warm.reference, "a person warms the cache");

@@ -125,7 +125,7 @@ fn wanted(sources: &Sources, webhooks: &[WebhookConfig]) -> Result<Wanted, Webho
     let post = |config: &WebhookConfig| {
         Ok(Arc::new(Post {
             name: config.name.clone(),
-            webhook: Webhook::new(config)?,
+            webhook: Box::new(Webhook::new(config)?),
             events: config.events.clone(),
             min_severity: config.min_severity,
             limits: Limits::default(),

@@ -12,7 +12,7 @@ mod notice;
 mod sign;
 mod slack;
 
-pub use client::{Webhook, WebhookSetupError};
+pub use client::{Notifier, Webhook, WebhookSetupError};
 pub use fault::DeliveryFault;
 pub use notice::{Command, Head, Notice, Pulled, Puller, Repeats};
 

@@ -33,11 +33,7 @@ const MAX_TEXT: usize = 500;
 
 /// What is told of an event, and of the earlier ones for which it stands.
 pub(super) async fn event(sources: &Sources, event: &Event, before: &[Waiting]) -> Notice {
-    let state = match &event.key {
-        // Without the state the event itself is still told.
-        Some(key) => sources.ledger.state(key).await.ok().flatten(),
-        None => None,
-    };
+    let state = state_at(sources, event).await;
     let reaction = event.key.as_ref().and_then(|key| (sources.reaction)(key));
     let explained = explained(sources, event).await;
     let young = is_of_young_pin(event, state.as_deref());
@@ -67,6 +63,20 @@ pub(super) async fn event(sources: &Sources, event: &Event, before: &[Waiting]) 
     }
     notice.ledger = Some(head(sources));
     notice
+}
+
+/// The state of the event's tag right after it; `None` if the ledger cannot say now: the event is
+/// told all the same.
+async fn state_at(sources: &Sources, event: &Event) -> Option<Arc<TagState>> {
+    let key = event.key.as_ref()?;
+    let state = sources.ledger.state(key).await.ok().flatten()?;
+    if state.sequence == event.sequence {
+        return Some(state);
+    }
+    let history = sources.ledger.history(key).await.ok()?;
+    let mut state = TagState::default();
+    history.iter().take_while(|it| it.sequence <= event.sequence).for_each(|it| state.apply(it));
+    Some(Arc::new(state))
 }
 
 /// That some events are not told one by one.

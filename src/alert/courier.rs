@@ -17,7 +17,7 @@ use crate::config::Severity;
 use crate::event::EventKind;
 use crate::ledger::LedgerError;
 use crate::metrics::NotifyMetrics;
-use crate::notify::{DeliveryFault, Notice, Webhook};
+use crate::notify::{DeliveryFault, Notice, Notifier};
 
 /// How often a message that the receiver refuses is sent before it is given up.
 const MAX_REFUSALS: u32 = 10;
@@ -28,7 +28,7 @@ const LEDGER_PAUSE: Duration = Duration::from_secs(1);
 /// A receiver, and what it is told.
 pub(super) struct Post {
     pub(super) name: String,
-    pub(super) webhook: Webhook,
+    pub(super) webhook: Box<dyn Notifier>,
     pub(super) events: Vec<EventKind>,
     pub(super) min_severity: Severity,
     pub(super) limits: Limits,
@@ -292,3 +292,6 @@ impl Board {
         self.change(|state| state.state = State::Gone);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -198,7 +198,9 @@ mod tests {
     #[test]
     fn events_are_told_in_order_and_repeats_by_the_last_of_them() {
         let mut queue = queue(10, 10);
-        [(1, 7), (2, 8), (3, 7), (4, 9), (5, 7)].map(|(at, what)| queue.push(event(at, what)));
+        for (at, what) in [(1, 7), (2, 8), (3, 7), (4, 9), (5, 7)] {
+            queue.push(event(at, what));
+        }
         assert_eq!(queue.len(), 5);
         assert_eq!(drained(&mut queue), ["2: []", "4: []", "5: [1, 3]"]);
         assert_eq!(queue.len(), 0);
@@ -207,7 +209,9 @@ mod tests {
     #[test]
     fn what_was_passed_over_is_remembered_until_it_is_told() {
         let mut queue = queue(10, 10);
-        [(1, 7), (2, 8), (3, 7)].map(|(at, what)| queue.push(event(at, what)));
+        for (at, what) in [(1, 7), (2, 8), (3, 7)] {
+            queue.push(event(at, what));
+        }
         assert_eq!(queue.take(), Some(Next::Event(event(2, 8), vec![])));
         assert_eq!(queue.passed(), [1]);
         let mut again = self::queue(10, 10);
@@ -241,7 +245,9 @@ mod tests {
     #[test]
     fn a_skipped_event_takes_along_those_that_it_stood_for() {
         let mut queue = queue(2, 0);
-        [(1, 7), (2, 8), (3, 7)].map(|(at, what)| queue.push(event(at, what)));
+        for (at, what) in [(1, 7), (2, 8), (3, 7)] {
+            queue.push(event(at, what));
+        }
         // 1 was skipped when 3 came, which did not need it.
         assert_eq!(drained(&mut queue), ["skipped 1 in 1..=1", "2: []", "3: []"]);
         queue.push_passed(event(4, 7));

@@ -16,7 +16,7 @@ use crate::admin::socket;
 use crate::admin::socket::canary::NotifyRequest;
 use crate::alert::{State, WebhookState};
 use crate::config::{Config, Severity, WebhookConfig};
-use crate::notify::{Notice, Webhook};
+use crate::notify::{Notice, Notifier as _, Webhook};
 
 #[derive(Debug, Args)]
 pub(super) struct NotifyArgs {

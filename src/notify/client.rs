@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
@@ -42,6 +43,14 @@ pub struct WebhookSetupError {
     /// What is wrong with it.
     #[source]
     pub problem: SetupProblem,
+}
+
+/// Somebody who is told.
+#[async_trait]
+pub trait Notifier: Send + Sync {
+    /// Sends a message once; the status of an answer that took it. After an error it may have
+    /// arrived all the same: it is sent again under the same id.
+    async fn deliver(&self, notice: &Notice, now: SystemTime) -> Result<u16, DeliveryFault>;
 }
 
 /// A receiver.
@@ -88,19 +97,6 @@ impl Webhook {
         Ok(Self { http, url, proxy, format: config.format, keys, timeout })
     }
 
-    /// Sends a message once; the status of an answer that took it.
-    pub async fn deliver(&self, notice: &Notice, now: SystemTime) -> Result<u16, DeliveryFault> {
-        let deadline = Instant::now() + self.timeout;
-        let sending = self.http.request(self.request(notice, now));
-        let response = match timeout_at(deadline, sending).await {
-            Ok(response) => response.map_err(|error| explain(&error))?,
-            Err(_) => return Err(DeliveryFault::Timeout),
-        };
-        let outcome = judge(&response, now);
-        discard(response.into_body(), deadline).await;
-        outcome
-    }
-
     fn request(&self, notice: &Notice, now: SystemTime) -> Request<Full<Bytes>> {
         const AGENT: &str = concat!("immutag/", env!("CARGO_PKG_VERSION"));
         let (body, media_type) = match self.format {
@@ -129,6 +125,21 @@ impl Webhook {
             headers.insert(PROXY_AUTHORIZATION, value);
         }
         request
+    }
+}
+
+#[async_trait]
+impl Notifier for Webhook {
+    async fn deliver(&self, notice: &Notice, now: SystemTime) -> Result<u16, DeliveryFault> {
+        let deadline = Instant::now() + self.timeout;
+        let sending = self.http.request(self.request(notice, now));
+        let response = match timeout_at(deadline, sending).await {
+            Ok(response) => response.map_err(|error| explain(&error))?,
+            Err(_) => return Err(DeliveryFault::Timeout),
+        };
+        let outcome = judge(&response, now);
+        discard(response.into_body(), deadline).await;
+        outcome
     }
 }
 

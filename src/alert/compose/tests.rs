@@ -140,6 +140,16 @@ async fn a_young_pin_makes_it_critical_whatever_the_triage_says() {
 }
 
 #[tokio::test]
+async fn an_alert_is_about_the_tag_as_it_was_then() {
+    let (ledger, event) = conflict(1).await;
+    let forgotten = Draft::new(EventKind::Forgotten, Some(key()));
+    ledger.append(forgotten, event.sequence, None).await.unwrap();
+    let notice = super::event(&sources(&ledger), &event, &[]).await;
+    assert_eq!((notice.severity, notice.pin_is_young), (Severity::Critical, true));
+    assert_eq!(notice.pinned_since.as_deref(), Some("2027-01-15T08:00:00Z"));
+}
+
+#[tokio::test]
 async fn triage_and_journal_are_told_escaped_and_bounded() {
     let (ledger, event) = conflict(10).await;
     let knows = Arc::new(Knows { in_time: true });

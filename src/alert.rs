@@ -16,7 +16,7 @@ mod sources;
 mod words;
 
 pub use courier::{State, WebhookState};
-pub use sources::{Explain, Explained, Nothing, Pulls, Sources, Who};
+pub use sources::{Explain, Explained, Nothing, Pulls, Reaction, Sources, Who};
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -98,20 +98,20 @@ impl Alerts {
 
     fn start(&self, wanted: &Wanted, leaving: &watch::Receiver<bool>) -> JoinSet<()> {
         let mut couriers = JoinSet::new();
-        let mut boards = Vec::new();
+        let mut shown = Vec::new();
         for post in &wanted.posts {
             let board = Arc::new(Board::new(&self.sources.metrics, &post.name));
-            boards.push(Arc::clone(&board));
-            let courier = Courier {
+            shown.push(Arc::clone(&board));
+            let one = Courier {
                 sources: Arc::clone(&self.sources),
                 post: Arc::clone(post),
                 board,
                 leaving: leaving.clone(),
             };
-            couriers.spawn(courier.run(self.folder.join(&post.name), wanted.head));
+            couriers.spawn(one.run(self.folder.join(&post.name), wanted.head));
         }
         let mut known = self.boards.lock().unwrap_or_else(PoisonError::into_inner);
-        for old in std::mem::replace(&mut *known, boards) {
+        for old in std::mem::replace(&mut *known, shown) {
             if !known.iter().any(|board| board.state().name == old.state().name) {
                 old.retire(&self.sources.metrics);
             }

@@ -149,7 +149,13 @@ impl Courier {
             Next::Skipped(skipped) => compose::skipped(&self.sources, skipped),
             Next::Event(waiting, before) => loop {
                 match outbox.event(*waiting).await {
-                    Ok(Some(event)) => break compose::event(&self.sources, &event, before).await,
+                    Ok(Some(event)) => {
+                        let notice = compose::event(&self.sources, &event, before).await;
+                        if notice.severity < self.post.min_severity {
+                            return Fate::Settled;
+                        }
+                        break notice;
+                    }
                     // It was there a moment ago, and the ledger forgets nothing.
                     Ok(None) => return Fate::Settled,
                     Err(_) if *self.leaving.borrow() => return Fate::Left,
@@ -157,9 +163,6 @@ impl Courier {
                 }
             },
         };
-        if notice.severity < self.post.min_severity {
-            return Fate::Settled;
-        }
         self.deliver(outbox, &notice).await
     }
 
@@ -172,12 +175,9 @@ impl Courier {
             let now_ms = self.sources.clock.wall_ms();
             let now = UNIX_EPOCH.checked_add(Duration::from_millis(now_ms));
             let sent = self.post.webhook.deliver(notice, now.unwrap_or(SystemTime::UNIX_EPOCH));
-            let fault = match sent.await {
-                Ok(_) => {
-                    self.board.delivered(now_ms);
-                    return Fate::Settled;
-                }
-                Err(fault) => fault,
+            let Err(fault) = sent.await else {
+                self.board.delivered(now_ms);
+                return Fate::Settled;
             };
             let failures = self.board.failed(fault, now_ms);
             refusals += u32::from(fault.is_about_message());

@@ -56,9 +56,9 @@ impl Outbox {
         let place = first_place(&ledger, &file, head).await?;
         let mut queue = Queue::new(limits);
         for sequence in &place.passed {
-            let event = event_at(&ledger, *sequence).await?;
-            let waiting = event.map(|event| queue.waiting(&event));
-            waiting.into_iter().for_each(|event| queue.push_passed(event));
+            if let Some(event) = event_at(&ledger, *sequence).await? {
+                queue.push_passed(queue.waiting(&event));
+            }
         }
         let scanned = Waiting::at(place.sequence, place.time_ms);
         let mut outbox = Self { ledger, file, events, place, scanned, queue, is_unwritten: false };

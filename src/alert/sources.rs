@@ -23,8 +23,11 @@ pub struct Sources {
     /// Who pulled what.
     pub who: Arc<dyn Who>,
     /// What the rule of a tag does on a conflict: `record`, `alert`, `hold`, `block`.
-    pub reaction: Arc<dyn Fn(&PinKey) -> Option<&'static str> + Send + Sync>,
+    pub reaction: Reaction,
 }
+
+/// What the rule of a tag does; `None` if no rule covers it.
+pub type Reaction = Arc<dyn Fn(&PinKey) -> Option<&'static str> + Send + Sync>;
 
 /// Says what changed between two manifests of a tag. It is waited for a few seconds.
 #[async_trait]

@@ -1,4 +1,4 @@
-//! CloudEvents 1.0.2, JSON format, structured content mode.
+//! `CloudEvents` 1.0.2, JSON format, structured content mode.
 
 use serde::Serialize;
 

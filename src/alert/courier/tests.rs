@@ -105,13 +105,13 @@ async fn trouble_of_the_receiver_is_waited_out_for_ever_with_pauses_up_to_ten_mi
         let stage = Stage::start(&[status; 30]);
         let sequence = stage.event(1).await;
         stage.wait_for_tries(31).await;
-        let tries = stage.tries();
-        assert!(tries.iter().all(|(of, ..)| *of == sequence), "{status}");
-        let longest = tries.windows(2).map(|two| two[1].2 - two[0].2).max().unwrap();
+        let made = stage.tries();
+        assert!(made.iter().all(|(of, ..)| *of == sequence), "{status}");
+        let longest = made.windows(2).map(|two| two[1].2 - two[0].2).max().unwrap();
         let ten = Duration::from_mins(10);
         assert!(longest > ten / 4 && longest <= ten, "{longest:?}");
-        let state = stage.board.state();
-        assert_eq!((state.state, state.failures), (State::Well, 0));
+        let shown = stage.board.state();
+        assert_eq!((shown.state, shown.failures), (State::Well, 0));
         stage.leave().await;
     }
 }
@@ -123,9 +123,9 @@ async fn a_message_that_is_refused_again_and_again_is_given_up_and_the_next_is_t
         let (first, second) = (stage.event(1).await, stage.event(2).await);
         stage.wait_for_tries(11).await;
         assert_eq!((stage.board.dead.get(), stage.board.failed.get()), (1, 10));
-        let tries = stage.leave().await;
-        assert!(tries[..10].iter().all(|(of, ..)| *of == first));
-        assert_eq!((tries.len(), tries[10].0, tries[10].1), (11, second, 204));
+        let made = stage.leave().await;
+        assert!(made[..10].iter().all(|(of, ..)| *of == first));
+        assert_eq!((made.len(), made[10].0, made[10].1), (11, second, 204));
     }
 }
 
@@ -136,8 +136,8 @@ async fn a_receiver_that_says_gone_is_never_asked_again_also_not_at_the_end() {
     stage.event(2).await;
     stage.wait_for_tries(1).await;
     tokio::time::sleep(Duration::from_hours(24)).await;
-    let state = stage.board.state();
-    assert_eq!((state.state, state.pending), (State::Gone, 2));
+    let shown = stage.board.state();
+    assert_eq!((shown.state, shown.pending), (State::Gone, 2));
     assert_eq!(stage.leave().await.len(), 1);
 }
 
@@ -147,7 +147,7 @@ async fn whoever_leaves_tries_once_more_at_once() {
     stage.event(1).await;
     stage.wait_for_tries(15).await;
     let before = Instant::now();
-    let tries = stage.leave().await;
-    assert_eq!(tries.len(), 16);
-    assert!(tries[15].2 - before < Duration::from_secs(1));
+    let made = stage.leave().await;
+    assert_eq!(made.len(), 16);
+    assert!(made[15].2 - before < Duration::from_secs(1));
 }

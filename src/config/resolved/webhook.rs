@@ -39,7 +39,7 @@ pub struct WebhookConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WebhookFormat {
-    /// CloudEvents 1.0, JSON, structured mode.
+    /// `CloudEvents` 1.0, JSON, structured mode.
     #[default]
     Cloudevents,
     /// `{"text": …}`, as Slack and Mattermost take it.

@@ -86,7 +86,7 @@ impl Alerts {
             let is_over = tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => true,
                 // The sender is a field of ours: it is not dropped.
-                changed = changes.changed() => changed.is_err(),
+                next = changes.changed() => next.is_err(),
             };
             leave.send_replace(true);
             while couriers.join_next().await.is_some() {}

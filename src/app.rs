@@ -13,7 +13,7 @@ use futures_util::future::Either;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 
 use crate::admin::Admin;
 use crate::admin::socket::{self, Doers};
@@ -101,7 +101,7 @@ pub struct App {
     stop: watch::Sender<bool>,
     running: JoinSet<()>,
     alerts: Arc<Alerts>,
-    telling: JoinHandle<()>,
+    telling: JoinSet<()>,
 }
 
 impl App {
@@ -145,7 +145,8 @@ impl App {
         wiring.resume();
         wiring.close_old(Arc::clone(&store));
         wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
-        let telling = tokio::spawn(Arc::clone(&alerts).run(wiring.stopped.clone()));
+        let mut telling = JoinSet::new();
+        telling.spawn(Arc::clone(&alerts).run(wiring.stopped.clone()));
         let addresses = Addresses { listeners, admin };
         let running = wiring.running;
         Ok(Self { pull, ledger, addresses, store, certificates, stop, running, alerts, telling })
@@ -186,12 +187,11 @@ impl App {
         let ended = tokio::time::timeout(grace, async {
             while self.running.join_next().await.is_some() {}
         });
-        let told = tokio::time::timeout(grace, &mut self.telling);
-        let (ended, told) = tokio::join!(ended, told);
+        // A receiver that does not answer makes no stop unclean: its messages wait.
+        let told = tokio::time::timeout(grace, self.telling.join_next());
+        let (ended, _) = tokio::join!(ended, told);
         let is_clean = ended.is_ok();
-        if told.is_err() {
-            self.telling.abort();
-        }
+        self.telling.shutdown().await;
         self.running.shutdown().await;
         self.close_store().await;
         self.ledger.close().await;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{Gauge, IntCounter, IntGauge};
+use prometheus::{IntCounter, IntGauge};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -80,7 +80,7 @@ pub struct WebhookState {
 pub(super) struct Board {
     state: Mutex<WebhookState>,
     pending: IntGauge,
-    last_success: Gauge,
+    last_success: IntGauge,
     delivered: IntCounter,
     failed: IntCounter,
     dead: IntCounter,
@@ -268,7 +268,7 @@ impl Board {
 
     fn delivered(&self, now_ms: u64) {
         self.delivered.inc();
-        self.last_success.set(Duration::from_millis(now_ms).as_secs_f64());
+        self.last_success.set(i64::try_from(now_ms / 1000).unwrap_or(i64::MAX));
         self.change(|state| {
             let (name, pending) = (std::mem::take(&mut state.name), state.pending);
             let last_success_ms = Some(now_ms);

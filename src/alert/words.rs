@@ -28,15 +28,11 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
         ),
         EventKind::Confirmed => format!("{tag}: the upstream agrees with what was imported."),
         EventKind::Conflict => format!("{tag} moved: {moved}.{effect}"),
-        EventKind::Created => "The ledger was created.".to_owned(),
         EventKind::Deleted => format!("{tag}: the upstream says that the tag is gone."),
         EventKind::Downgraded => format!("{tag}: the upstream answers a part of the pinned index."),
         EventKind::Extended => format!("{tag}: the pinned index gained platforms."),
         EventKind::Flapped => {
             format!("{tag} moved again, after it had been back: {moved}.{effect}")
-        }
-        EventKind::Flooded => {
-            "An upstream has no more new tags taken in this hour: see why.".to_owned()
         }
         EventKind::Followed => {
             format!(
@@ -49,7 +45,6 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
         EventKind::Healed => format!("{tag}: the upstream is back at the pin, {pinned}."),
         EventKind::Imported => format!("{tag}: a person imported {pinned}."),
         EventKind::Invalid => format!("{tag}: the upstream's answer broke a rule: see why."),
-        EventKind::LedgerImported => "A person imported another ledger: see why.".to_owned(),
         EventKind::Observed => format!("{tag}: a new digest, {observed}."),
         EventKind::Pending => format!("{tag}: it is not served before it is old enough."),
         EventKind::Pinned => format!("{tag}: first sight, {observed} is the pin."),
@@ -57,17 +52,30 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
             format!("{tag}: a person rejected {observed}: it is never served for this tag.")
         }
         EventKind::Repeated => format!("{tag} is still moved: {moved}.{effect}"),
-        EventKind::Restored => "A person restored the ledger from a backup: see why.".to_owned(),
         EventKind::Revoked => format!("A person denied {pinned} everywhere."),
-        EventKind::RollbackAccepted => {
-            "A person accepted a ledger that is older than its anchor: what was recorded since is \
-             lost."
-                .to_owned()
-        }
         EventKind::RolledBack => {
             format!("{tag} moved to a digest that it had before: {moved}.{effect}")
         }
         EventKind::Unrevoked => format!("A person took back that {pinned} is denied."),
+        EventKind::Created
+        | EventKind::Flooded
+        | EventKind::LedgerImported
+        | EventKind::Restored
+        | EventKind::RollbackAccepted => of_ledger(*kind).to_owned(),
+    }
+}
+
+/// What happened to the ledger, rather than to a tag.
+const fn of_ledger(kind: EventKind) -> &'static str {
+    match kind {
+        EventKind::Created => "The ledger was created.",
+        EventKind::Flooded => "An upstream has no more new tags taken in this hour: see why.",
+        EventKind::LedgerImported => "A person imported another ledger: see why.",
+        EventKind::Restored => "A person restored the ledger from a backup: see why.",
+        _ => {
+            "A person accepted a ledger that is older than its anchor: what was recorded since is \
+             lost."
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is counted of messages to webhooks. Their names come from the configuration.
 
-use prometheus::{GaugeVec, IntCounterVec, IntGaugeVec, Opts};
+use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::Maker;
 
@@ -10,7 +10,7 @@ pub struct NotifyMetrics {
     /// Tries, by webhook and outcome: `delivered`, `failed`, `dead`.
     pub deliveries: IntCounterVec,
     /// When a message was last taken, by webhook.
-    pub last_success: GaugeVec,
+    pub last_success: IntGaugeVec,
     /// Events that wait to be told, by webhook.
     pub pending: IntGaugeVec,
 }
@@ -23,13 +23,11 @@ impl NotifyMetrics {
                 "Messages sent to webhooks",
                 &["webhook", "outcome"],
             ),
-            last_success: make.add(GaugeVec::new(
-                Opts::new(
-                    "immutag_notify_last_success_timestamp_seconds",
-                    "When a webhook last took a message, Unix time",
-                ),
+            last_success: make.gauges(
+                "notify_last_success_timestamp_seconds",
+                "When a webhook last took a message, Unix time",
                 &["webhook"],
-            )),
+            ),
             pending: make.gauges(
                 "notify_pending",
                 "Events that wait to be told to a webhook",

@@ -47,10 +47,8 @@ fn webhooks_of_the_environment_take_the_place_of_the_files() {
     assert_eq!(names, ["b"]);
 }
 
-#[test]
-fn every_problem_of_webhooks_is_told_with_its_line_and_without_a_secret() {
-    let world = World::with(
-        r#"[[webhook]]
+/// Everything that can be wrong.
+const WRONG: &str = r#"[[webhook]]
 name = "On Call"
 url = "https://user:canary@a.example/"
 url-file = "url"
@@ -78,12 +76,15 @@ unsigned = true
 secret-file = "keys"
 [[webhook]]
 url-file = "missing"
-"#,
-    )
-    .file("url", "canary", 0o600)
-    .file("open", KEY, 0o644)
-    .file("short", "whsec_Y2FuYXJ5", 0o600)
-    .file("keys", KEY, 0o600);
+"#;
+
+#[test]
+fn every_problem_of_webhooks_is_told_with_its_line_and_without_a_secret() {
+    let world = World::with(WRONG)
+        .file("url", "canary", 0o600)
+        .file("open", KEY, 0o644)
+        .file("short", "whsec_Y2FuYXJ5", 0o600)
+        .file("keys", KEY, 0o600);
     let problems = world.problems();
     let expected = [
         "immutag.toml:1:1: webhook 1: secret-file: it is missing",

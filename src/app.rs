@@ -1,5 +1,7 @@
 //! The wired graph: what `serve` runs, and what the demo and the tests run in their own process.
 
+mod telling;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
@@ -15,6 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::admin::Admin;
 use crate::admin::socket::{self, Doers};
+use crate::alert::Alerts;
 use crate::audit::Audit;
 use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
@@ -27,6 +30,7 @@ use crate::http::{Noting, Registry};
 use crate::journal::{self, Journal};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
+use crate::notify::WebhookSetupError;
 use crate::oci::Registry as Name;
 use crate::pull::{Edges, Pull, Settings};
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
@@ -72,6 +76,9 @@ pub enum StartError {
     /// An upstream's settings cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamSetupError),
+    /// A webhook's settings cannot be used.
+    #[error(transparent)]
+    Webhook(#[from] WebhookSetupError),
 }
 
 /// Where a running process listens.
@@ -97,6 +104,8 @@ pub struct App {
     certificates: Vec<Arc<ServerTls>>,
     stop: watch::Sender<bool>,
     running: JoinSet<()>,
+    alerts: Arc<Alerts>,
+    telling: JoinSet<()>,
 }
 
 impl App {
@@ -124,6 +133,8 @@ impl App {
         };
         let (stop, stopped) = watch::channel(false);
         let pull = Pull::new(edges, settings);
+        // Before the first client comes: what it sees is told.
+        let alerts = telling::alerts(config, &pull, &journal)?;
         let mut wiring = Wiring {
             pull: Arc::clone(&pull),
             journal: Arc::clone(&journal),
@@ -137,6 +148,7 @@ impl App {
             ledger: Arc::clone(&ledger) as _,
             pull: Arc::clone(&pull),
             store: Arc::clone(&store),
+            alerts: Arc::clone(&alerts),
         };
         let answers = socket::run(socket, doers, wiring.stopped.clone());
         wiring.running.spawn(answers);
@@ -144,13 +156,27 @@ impl App {
         wiring.watch();
         wiring.close_old(Arc::clone(&store));
         wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
+        let mut telling = JoinSet::new();
+        telling.spawn(Arc::clone(&alerts).run(wiring.stopped.clone()));
         let addresses = Addresses { listeners, admin };
         let running = wiring.running;
-        Ok(Self { pull, ledger, journal, addresses, store, certificates, stop, running })
+        Ok(Self {
+            pull,
+            ledger,
+            journal,
+            addresses,
+            store,
+            certificates,
+            stop,
+            running,
+            alerts,
+            telling,
+        })
     }
 
-    /// Takes the settings that can change while it runs: rules, upstreams, `stale-if-error`,
-    /// `offline`, `audit.interval`, `retain`, `retain-idle`, and where the certificate of a listener with TLS is.
+    /// Takes the settings that can change while it runs: rules, upstreams, webhooks,
+    /// `stale-if-error`, `offline`, `audit.interval`, `retain`, `retain-idle`, and where the
+    /// certificate of a listener with TLS is.
     ///
     /// An error changes none of them, and the files of certificates are then read again where
     /// they were.
@@ -160,7 +186,9 @@ impl App {
             Ok(_) => self.reload_certificates(&config.listeners),
             Err(_) => self.reload_certificates(&[]),
         }
-        self.pull.reload(settings?);
+        let settings = settings?;
+        self.alerts.reload(&config.webhooks)?;
+        self.pull.reload(settings);
         Ok(())
     }
 
@@ -173,15 +201,20 @@ impl App {
         }
     }
 
-    /// Stops listening, lets running requests end for at most `grace`, and closes the ledger.
+    /// Stops listening, lets running requests end for at most `grace`, tells webhooks what is due
+    /// in the same time, and closes the ledger.
     ///
-    /// Returns whether every request ended by itself.
+    /// Returns whether every request ended by itself; what is not told is told after a start.
     pub async fn drain(mut self, grace: Duration) -> bool {
         self.stop.send_replace(true);
         let ended = tokio::time::timeout(grace, async {
             while self.running.join_next().await.is_some() {}
         });
-        let is_clean = ended.await.is_ok();
+        // A receiver that does not answer makes no stop unclean: its messages wait.
+        let told = tokio::time::timeout(grace, self.telling.join_next());
+        let (ended, _) = tokio::join!(ended, told);
+        let is_clean = ended.is_ok();
+        self.telling.shutdown().await;
         self.running.shutdown().await;
         self.close_journal().await;
         self.close_store().await;

@@ -16,5 +16,5 @@ pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, Durability, HEAD_TIMEOUT, JournalConfig,
     ListenerConfig, ListenerKind, ListenerTls, MAX_CONNECTIONS, MAX_STREAMS, Retention,
-    UpstreamConfig, reachable,
+    UpstreamConfig, WebhookConfig, WebhookFormat, reachable,
 };

@@ -1,6 +1,7 @@
 //! immutag: tags that stay what they were.
 
 pub mod admin;
+pub mod alert;
 pub mod app;
 pub mod audit;
 pub mod banner;
@@ -14,6 +15,7 @@ pub mod http;
 pub mod journal;
 pub mod ledger;
 pub mod metrics;
+pub mod notify;
 pub mod oci;
 pub mod pin;
 pub mod policy;

@@ -5,6 +5,7 @@
 
 mod cache;
 mod journal;
+mod notify;
 mod watch;
 
 use prometheus::{
@@ -14,6 +15,7 @@ use prometheus::{
 
 pub use cache::CacheMetrics;
 pub use journal::JournalMetrics;
+pub use notify::NotifyMetrics;
 pub use watch::{AuditMetrics, LimitMetrics};
 
 /// Everything that is counted.
@@ -50,6 +52,8 @@ pub struct Metrics {
     pub limits: LimitMetrics,
     /// What else listeners tell.
     pub listeners: ListenerMetrics,
+    /// Messages to webhooks.
+    pub notify: NotifyMetrics,
     /// Tags with a pin.
     pub pins: IntGauge,
     /// Plain errors for covered tags on mirror listeners: the client may have gone elsewhere.
@@ -277,6 +281,7 @@ impl Metrics {
             ledger: LedgerMetrics::new(&make),
             limits: LimitMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
+            notify: NotifyMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(
                 "possible_bypass_total",
@@ -376,6 +381,9 @@ mod tests {
             self.retention.retained.with_label_values(&["x", "y"]).inc();
             self.listeners.certificate_expiry.with_label_values(&["x", "y"]).inc();
             self.connections.with_label_values(&["x"]).inc();
+            self.notify.deliveries.with_label_values(&["x", "y"]).inc();
+            self.notify.last_success.with_label_values(&["x"]).inc();
+            self.notify.pending.with_label_values(&["x"]).inc();
             self.listeners.refused.with_label_values(&["x", "y"]).inc();
             self.requests.with_label_values(&["x", "y", "z"]).inc();
             self.request_seconds.with_label_values(&["x"]).observe(1.0);

@@ -57,8 +57,8 @@ fn take(app: &App, config: &Config) {
     match app.reload(config) {
         Ok(()) => tracing::info!(
             rules = config.policy.rules.len(),
-            "rules, upstreams, stale-if-error, retain, retain-idle, offline, audit.interval and \
-             certificates were read again; the rest needs a restart"
+            "rules, upstreams, webhooks, stale-if-error, retain, retain-idle, offline, \
+             audit.interval and certificates were read again; the rest needs a restart"
         ),
         Err(error) => tracing::error!(%error, "the configuration stays as it was"),
     }

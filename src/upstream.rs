@@ -41,5 +41,12 @@ pub use locate::Upstreams;
 pub use rate::Meter;
 pub use setup::{SetupProblem, UpstreamSetupError};
 
+// What webhooks are reached by, too: one guard, one trust, one way out.
+pub(crate) use connect::{ConnectFault, Connector, Way, find_fault};
+pub(crate) use proxy::Proxy;
+pub(crate) use retry::read_retry_after;
+pub(crate) use tls::Trust;
+pub(crate) use url::Url;
+
 #[cfg(test)]
 mod tests;

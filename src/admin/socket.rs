@@ -34,8 +34,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use self::cache::CacheReply;
-use self::canary::Asked;
+use self::canary::{Asked, NotifyRequest};
 use super::user;
+use crate::alert::{Alerts, WebhookState};
 use crate::audit::now::{Finding, Progress, Tally};
 use crate::blob::fs::FsStore;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
@@ -76,6 +77,8 @@ pub enum Line {
     Failed(Fault),
     /// The canary is in place until the client closes its side.
     Placed,
+    /// How it is with the webhooks.
+    Notify(Vec<WebhookState>),
     /// The lines of a list may come.
     Ready,
     /// Nothing was warmed, or not all; nothing follows.
@@ -93,6 +96,8 @@ pub enum Line {
 pub struct Doers {
     /// The ledger.
     pub ledger: Arc<dyn Ledger>,
+    /// What webhooks are told.
+    pub alerts: Arc<Alerts>,
     /// Where a canary is placed.
     pub pull: Arc<Pull>,
     /// What is stored.
@@ -169,6 +174,11 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                 Ok(Ok(Asked::Import { import })) => {
                     let wires = (&mut reader, &mut writer);
                     import::take(&doers, import, &who, wires, &mut stop).await
+                }
+                Ok(Ok(Asked::Notify { notify: NotifyRequest::Status })) => {
+                    // A client that left does not want it any more.
+                    let _ = writer.send(&Line::Notify(doers.alerts.state())).await;
+                    Line::Done
                 }
                 Ok(Ok(Asked::Warm { warm })) => {
                     tracing::info!(who, reference = ?warm.reference, "a person warms the cache");

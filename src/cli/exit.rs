@@ -8,6 +8,7 @@ use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::decide::Fault;
 use crate::ledger::{BackupError, OpenError, RestoreError};
+use crate::notify::WebhookSetupError;
 use crate::upstream::UpstreamSetupError;
 
 /// What a command that ran to its end came to.
@@ -56,7 +57,9 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 }
 
 fn code_of(error: &anyhow::Error) -> Code {
-    let is_usage = error.is::<ConfigError>() || error.is::<UpstreamSetupError>();
+    let is_usage = error.is::<ConfigError>()
+        || error.is::<UpstreamSetupError>()
+        || error.is::<WebhookSetupError>();
     let is_start = |matching: fn(&StartError) -> bool| {
         error.downcast_ref::<StartError>().is_some_and(matching)
     };
@@ -70,7 +73,9 @@ fn code_of(error: &anyhow::Error) -> Code {
         || is_start(|error| matches!(error, StartError::Ledger(error) if error.is_damage()));
     if is_damage {
         Code::Damage
-    } else if is_usage || is_start(|error| matches!(error, StartError::Upstream(_))) {
+    } else if is_usage
+        || is_start(|error| matches!(error, StartError::Upstream(_) | StartError::Webhook(_)))
+    {
         Code::Usage
     } else {
         Code::Failure

@@ -10,7 +10,8 @@ use super::Global;
 use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use super::table::escape;
-use crate::config::{Config, ConfigError, Credentials};
+use crate::config::{Config, ConfigError, Credentials, WebhookConfig};
+use crate::notify::Webhook;
 use crate::policy::explain::describe;
 use crate::upstream::Upstreams;
 
@@ -30,6 +31,16 @@ struct Effective {
     admin: String,
     upstreams: Vec<UpstreamView>,
     rules: Vec<String>,
+    webhooks: Vec<WebhookView>,
+}
+
+/// A webhook, without its URL: that may be a password.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct WebhookView {
+    name: String,
+    format: &'static str,
+    is_signed: bool,
 }
 
 #[derive(Serialize)]
@@ -69,6 +80,9 @@ pub(super) fn run(global: &Global, args: &ValidateArgs) -> anyhow::Result<ExitCo
         }
     };
     Upstreams::new(&config.upstreams)?;
+    for webhook in &config.webhooks {
+        Webhook::new(webhook)?;
+    }
     let effective = effective(&config);
     if printer.is_json {
         printer.json(&effective)?;
@@ -112,6 +126,15 @@ fn effective(config: &Config) -> Effective {
         admin: config.admin.address.to_string(),
         upstreams: upstreams.collect(),
         rules: describe(&config.policy),
+        webhooks: config.webhooks.iter().map(webhook_view).collect(),
+    }
+}
+
+fn webhook_view(webhook: &WebhookConfig) -> WebhookView {
+    WebhookView {
+        name: webhook.name.clone(),
+        format: webhook.format.name(),
+        is_signed: !webhook.secrets.is_empty(),
     }
 }
 
@@ -136,6 +159,13 @@ fn print(printer: &mut Printer, effective: &Effective) -> io::Result<()> {
     printer.line("\nrules, the first that matches decides")?;
     for rule in &effective.rules {
         printer.line(&format!("  {}", escape(rule)))?;
+    }
+    if !effective.webhooks.is_empty() {
+        printer.line("\nwebhooks")?;
+    }
+    for WebhookView { name, format, is_signed } in &effective.webhooks {
+        let signed = if *is_signed { "signed" } else { "not signed" };
+        printer.line(&format!("  {name}  {format}, {signed}"))?;
     }
     Ok(())
 }

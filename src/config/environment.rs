@@ -2,7 +2,7 @@
 //!
 //! Scalars (`IMMUTAG__CACHE__MAX_SIZE=10GiB`) take the place of the file's. Rules come before the
 //! file's, so that they decide first; upstreams take the place of the file's of the same name;
-//! listeners take the place of all of the file's. Other `IMMUTAG_*` are none of ours: Kubernetes
+//! listeners and webhooks take the place of all of the file's. Other `IMMUTAG_*` are none of ours: Kubernetes
 //! injects such.
 
 use toml::Spanned;
@@ -16,7 +16,7 @@ use super::read::attempt;
 const PREFIX: &str = "IMMUTAG__";
 
 /// The keys that are given whole.
-const TABLES: [&str; 3] = ["listener", "rule", "upstream"];
+const TABLES: [&str; 4] = ["listener", "rule", "upstream", "webhook"];
 
 /// A variable of ours: where its value goes, and its texts.
 pub(super) struct Variable {

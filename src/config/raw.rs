@@ -11,8 +11,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
+use super::resolved::WebhookFormat;
 use crate::policy::Reaction;
 use crate::secret::Secret;
+use crate::triage::Severity;
 use crate::units::{ByteSize, DiskSize, Percent, Span};
 
 /// Everything that can be written.
@@ -45,6 +47,8 @@ pub(super) struct RawConfig {
     pub(super) rule: Vec<RawRule>,
     /// Registries that we may ask, by the name that references carry.
     pub(super) upstream: BTreeMap<String, RawUpstream>,
+    /// Whom events are told.
+    pub(super) webhook: Vec<RawWebhook>,
 }
 
 /// `[[listener]]`
@@ -273,6 +277,38 @@ pub(super) enum RawCredentials {
     None,
     /// Ours.
     Own,
+}
+
+/// `[[webhook]]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawWebhook {
+    /// Its name.
+    pub(super) name: Option<String>,
+    /// Where messages are sent.
+    pub(super) url: Option<RawSecret>,
+    /// A file that holds the URL.
+    pub(super) url_file: Option<PathBuf>,
+    /// What a message looks like.
+    pub(super) format: Option<WebhookFormat>,
+    /// A file that holds the keys for signatures.
+    pub(super) secret_file: Option<PathBuf>,
+    /// Messages are not signed.
+    pub(super) unsigned: Option<bool>,
+    /// The kinds of events that are told.
+    pub(super) events: Option<Vec<String>>,
+    /// What is less severe is not told.
+    pub(super) min_severity: Option<Severity>,
+    /// Http is allowed.
+    pub(super) plain_http: Option<bool>,
+    /// Private and loopback addresses are allowed.
+    pub(super) allow_private: Option<bool>,
+    /// PEM certificates to trust besides the system's.
+    pub(super) ca_file: Option<PathBuf>,
+    /// The outbound proxy; empty: none; missing: from the environment.
+    pub(super) proxy: Option<String>,
+    /// How long one try may take.
+    pub(super) timeout: Option<Span>,
 }
 
 /// A secret whose errors do not quote it.

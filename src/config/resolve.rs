@@ -5,6 +5,7 @@ mod listeners;
 mod rules;
 mod secrets;
 mod upstreams;
+mod webhooks;
 
 use std::path::{Path, PathBuf};
 
@@ -43,6 +44,7 @@ pub(super) fn resolve(raw: RawConfig, mut report: Report<'_>) -> Result<Config, 
         cache: cache::resolve(&raw.cache, defaults.cache, &mut report),
         expected_ledger: expected_ledger(raw.ledger, &mut report),
         drain: span(raw.drain, defaults.drain),
+        webhooks: webhooks::resolve(raw.webhook, &mut report),
         listeners,
         admin,
         upstreams,

@@ -1,6 +1,7 @@
 //! A configuration that is valid.
 
 mod cache;
+mod webhook;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -13,6 +14,7 @@ use crate::policy::builtin::builtin_rules;
 use crate::secret::Secret;
 
 pub use cache::{CacheConfig, Durability, Retention};
+pub use webhook::{WebhookConfig, WebhookFormat};
 
 /// Everything that `serve` needs, valid.
 #[derive(Clone, Debug)]
@@ -36,6 +38,8 @@ pub struct Config {
     /// The user's upstreams by the name that references carry; the built-in ones are not here,
     /// unless the user changes one.
     pub upstreams: BTreeMap<Registry, UpstreamConfig>,
+    /// Whom events are told.
+    pub webhooks: Vec<WebhookConfig>,
     /// The cache.
     pub cache: CacheConfig,
     /// `ledger.expect`: the only ledger id to start with.
@@ -60,6 +64,7 @@ impl Config {
             journal: JournalConfig::default(),
             policy: Policy { rules: builtin_rules() },
             upstreams: BTreeMap::new(),
+            webhooks: Vec::new(),
             cache: CacheConfig::default(),
             expected_ledger: None,
             drain: Duration::from_secs(30),

@@ -223,6 +223,14 @@ impl Pull {
         }
     }
 
+    /// What a tag's rule does on a conflict; `None` if no rule covers it.
+    pub fn reaction(&self, key: &PinKey) -> Option<Reaction> {
+        match self.settings.load().policy.decide(key) {
+            Decision::Ruled(rule) => Some(rule.reaction),
+            Decision::Exempt | Decision::Unmatched => None,
+        }
+    }
+
     pub(super) fn count_verdict(&self, verdict: Verdict, reaction: Reaction) {
         let labels = [verdict.name(), reaction.name()];
         self.edges.metrics.verdicts.with_label_values(&labels).inc();

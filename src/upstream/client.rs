@@ -68,7 +68,7 @@ impl Client {
             .pool_idle_timeout(Duration::from_mins(1))
             .pool_max_idle_per_host(setup.config.max_connections)
             .http1_max_buf_size(MAX_BUFFER)
-            .build(Connector::new(&setup));
+            .build(Connector::new(setup.way()));
         Self { http, name, setup, breaker: Breaker::new(), observer }
     }
 

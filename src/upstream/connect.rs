@@ -25,7 +25,6 @@ use tower_service::Service;
 use super::error::TlsFault;
 use super::guard::Guard;
 use super::proxy::Proxy;
-use super::setup::Setup;
 use super::tls::{Trust, explain};
 
 /// Of a name's addresses, so many are tried.
@@ -49,6 +48,19 @@ pub(crate) enum ConnectFault {
 type BoxError = Box<dyn StdError + Send + Sync>;
 type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// How connections are made: for upstreams, and for whoever else is told something.
+#[derive(Clone)]
+pub(crate) struct Way {
+    /// Which addresses are allowed.
+    pub(crate) guard: Guard,
+    /// The outbound proxy.
+    pub(crate) proxy: Arc<Proxy>,
+    /// Whose certificates are trusted.
+    pub(crate) trust: Arc<Trust>,
+    /// Time for all of it.
+    pub(crate) timeout: Duration,
+}
+
 /// Connects to where a request goes.
 #[derive(Clone)]
 pub(crate) struct Connector {
@@ -61,9 +73,9 @@ pub(crate) struct Connector {
 }
 
 impl Connector {
-    pub(crate) fn new(setup: &Setup) -> Self {
-        let timeout = setup.config.connect_timeout;
-        let mut direct = HttpConnector::new_with_resolver(GuardedResolver { guard: setup.guard });
+    pub(crate) fn new(way: Way) -> Self {
+        let Way { guard, proxy, trust, timeout } = way;
+        let mut direct = HttpConnector::new_with_resolver(GuardedResolver { guard });
         let mut plain = HttpConnector::new();
         direct.enforce_http(false);
         direct.set_nodelay(true);
@@ -73,10 +85,10 @@ impl Connector {
         plain.set_connect_timeout(Some(timeout));
         Self {
             direct,
-            to_proxy: ToProxy { plain, trust: setup.trust.clone() },
-            guard: setup.guard,
-            proxy: setup.proxy.clone(),
-            trust: setup.trust.clone(),
+            to_proxy: ToProxy { plain, trust: trust.clone() },
+            guard,
+            proxy,
+            trust,
             timeout,
         }
     }

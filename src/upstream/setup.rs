@@ -7,6 +7,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use thiserror::Error;
 
 use super::builtin::BuiltIn;
+use super::connect::Way;
 use super::guard::Guard;
 use super::proxy::Proxy;
 use super::tls::Trust;
@@ -57,6 +58,9 @@ pub enum SetupProblem {
         "the outbound proxy (proxy, or HTTPS_PROXY, HTTP_PROXY, ALL_PROXY) must be http://host:port or https://host:port"
     )]
     SpoilsProxy,
+    /// The URL of a webhook cannot be used. It is not shown.
+    #[error("url must be https://host[:port]/path, without a user")]
+    SpoilsWebhook,
     /// An entry of `repositories` is no glob.
     #[error("repositories: \"{0}\" is not a glob")]
     SpoilsRepositories(String),
@@ -127,6 +131,16 @@ impl Setup {
         };
         let repositories = check_globs(&config.repositories)?;
         Ok(Self { config, origin, auth_hosts, guard, proxy, trust, repositories })
+    }
+
+    /// How connections are made.
+    pub(crate) fn way(&self) -> Way {
+        Way {
+            guard: self.guard,
+            proxy: self.proxy.clone(),
+            trust: self.trust.clone(),
+            timeout: self.config.connect_timeout,
+        }
     }
 
     /// Whether a token realm may be at this place.

@@ -4,6 +4,7 @@
 //! once; `support` is the stage, each other module is one subject.
 
 mod again;
+mod alerts;
 mod astray;
 mod attack;
 mod audit;

@@ -17,6 +17,7 @@ pub(crate) mod http;
 pub(crate) mod immutag;
 pub(crate) mod in_process;
 pub(crate) mod process;
+pub(crate) mod receiver;
 pub(crate) mod registry;
 pub(crate) mod server;
 #[expect(dead_code, reason = "its first users come with the program")]

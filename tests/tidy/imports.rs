@@ -13,7 +13,10 @@ const LAYERS: &[Layer] = &[
         &["event", "oci", "pin", "policy", "printable", "secret", "triage", "units"],
     ),
     Layer::new("base", true, &["clock", "config", "metrics", "telemetry"]),
-    Layer::new("edges", false, &["blob", "journal", "ledger", "notify", "upstream"]),
+    Layer::new("edges", false, &["blob", "journal", "ledger", "upstream"]),
+    // Webhooks are reached by the connector and the address guard of upstreams: one guard, so that
+    // no second one can be weaker.
+    Layer::new("senders", false, &["notify"]),
     Layer::new("flows", false, &["decide", "pull", "push"]),
     // What watches tags, and tells of them, stands on the flows.
     Layer::new("watch", false, &["alert", "audit"]),

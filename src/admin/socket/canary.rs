@@ -45,6 +45,11 @@ pub enum Asked {
         /// How, and how many.
         import: ImportRequest,
     },
+    /// Something of webhooks.
+    Notify {
+        /// What.
+        notify: NotifyRequest,
+    },
     /// Content in the cache.
     Warm {
         /// Of what.
@@ -52,6 +57,14 @@ pub enum Asked {
     },
     /// Something of the ledger.
     Ledger(Request),
+}
+
+/// What is asked of webhooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NotifyRequest {
+    /// How it is with each.
+    Status,
 }
 
 /// Where a canary's registry is, and what it is called.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::cache::CacheRequest;
 use super::canary::CanaryRequest;
 use super::*;
+use crate::alert::{Nothing, Sources};
 use crate::blob::BlobStore as _;
 use crate::blob::fs::{Filter, Freed, FsStore, Limits, Prune};
 use crate::blob::links::Links;
@@ -14,6 +15,7 @@ use crate::clock::ManualClock;
 use crate::decide::Filter as TagFilter;
 use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerStore as _, MemoryLedger};
+use crate::metrics::NotifyMetrics;
 use crate::oci::{ComputedDigest, Digest};
 use crate::pin::{Content, PinKey};
 use crate::policy::Policy;
@@ -86,6 +88,7 @@ impl Server {
             ledger: Arc::clone(&ledger) as _,
             pull: Arc::clone(&pull),
             store: Arc::clone(&store),
+            alerts: alerts(folder.path(), &ledger),
         };
         let running = tokio::spawn(run(socket, doers, stopped));
         Self { folder, ledger, pull, store, stop, running }
@@ -105,6 +108,19 @@ impl Server {
     async fn request(&self, request: &Request) -> Vec<Line> {
         self.ask(&[serde_json::to_vec(request).unwrap(), b"\n".to_vec()].concat()).await
     }
+}
+
+/// Alerts to nobody.
+fn alerts(folder: &std::path::Path, ledger: &Arc<MemoryLedger>) -> Arc<Alerts> {
+    let sources = Sources {
+        ledger: Arc::clone(ledger) as _,
+        clock: ManualClock::at(0),
+        metrics: NotifyMetrics::default(),
+        explain: Arc::new(Nothing),
+        who: Arc::new(Nothing),
+        reaction: Arc::new(|_| None),
+    };
+    Arc::new(Alerts::new(sources, folder, &[]).expect("there is none to be wrong"))
 }
 
 #[tokio::test]

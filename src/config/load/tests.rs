@@ -11,6 +11,7 @@ use crate::units::DiskSize;
 
 mod example;
 mod refusals;
+mod webhooks;
 
 /// A directory with files, an environment, and what loading gives.
 struct World {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{Report, secrets};
@@ -64,7 +64,7 @@ fn resolve_one(
         plain_http: raw.plain_http.unwrap_or(false),
         allow_private: raw.allow_private.unwrap_or(false),
         credentials: credentials(&raw, name, path, report),
-        ca_file: ca_file(&raw, path, report),
+        ca_file: ca_file(raw.ca_file.as_deref(), path, report),
         proxy: proxy(raw.proxy, &path.key("proxy"), report),
         auth_hosts: raw.auth_hosts,
         repositories: raw.repositories,
@@ -122,16 +122,22 @@ fn origin(text: &str) -> Option<(&'static str, String)> {
 /// Says at once what the address guard would say at each request.
 fn check_address(url: &str, raw: &RawUpstream, key: &KeyPath, report: &mut Report<'_>) {
     let authority = url.split_once("://").map_or(url, |(_, authority)| authority);
-    let Ok(name) = authority.parse::<Registry>() else { return };
+    let Some(host) = private_host(authority) else { return };
+    if raw.allow_private != Some(true) {
+        report.add(key, format!("{host} is a private address: set allow-private = true"));
+    }
+}
+
+/// The host of `host[:port]`, if it is plain to see that it is a private one.
+pub(super) fn private_host(authority: &str) -> Option<String> {
+    let name: Registry = authority.parse().ok()?;
     let host = name.host().trim_start_matches('[').trim_end_matches(']');
     let is_private = match host.parse() {
         Ok(IpAddr::V4(v4)) => v4.is_private() || v4.is_loopback() || v4.is_link_local(),
         Ok(IpAddr::V6(v6)) => v6.is_loopback() || v6.is_unique_local(),
         Err(_) => host == "localhost",
     };
-    if is_private && raw.allow_private != Some(true) {
-        report.add(key, format!("{host} is a private address: set allow-private = true"));
-    }
+    is_private.then(|| host.to_owned())
 }
 
 fn credentials(
@@ -188,9 +194,13 @@ fn check_repositories(raw: &RawUpstream, path: &KeyPath, report: &mut Report<'_>
     }
 }
 
-fn ca_file(raw: &RawUpstream, path: &KeyPath, report: &mut Report<'_>) -> Option<PathBuf> {
+pub(super) fn ca_file(
+    written: Option<&Path>,
+    path: &KeyPath,
+    report: &mut Report<'_>,
+) -> Option<PathBuf> {
     let key = path.key("ca-file");
-    let file = report.absolute(&key, raw.ca_file.as_deref()?);
+    let file = report.absolute(&key, written?);
     match std::fs::read(&file) {
         Err(error) => report.add(&key, format!("{} cannot be read: {error}", file.display())),
         Ok(bytes) => {
@@ -203,7 +213,11 @@ fn ca_file(raw: &RawUpstream, path: &KeyPath, report: &mut Report<'_>) -> Option
     Some(file)
 }
 
-fn proxy(written: Option<String>, key: &KeyPath, report: &mut Report<'_>) -> Option<String> {
+pub(super) fn proxy(
+    written: Option<String>,
+    key: &KeyPath,
+    report: &mut Report<'_>,
+) -> Option<String> {
     let written = written?;
     if written.is_empty() {
         return Some(written);

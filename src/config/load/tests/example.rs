@@ -1,6 +1,7 @@
 //! `config/immutag.toml` is the manual: it must be complete and true.
 
 use super::*;
+use crate::config::WebhookConfig;
 
 const EXAMPLE: &str = include_str!("../../../../config/immutag.toml");
 
@@ -47,6 +48,7 @@ fn the_example_says_every_key() {
         "[cache]",
         "[[rule]]",
         "[upstream.\"a.example\"]",
+        "[[webhook]]",
     ] {
         for key in known_keys(header) {
             // A password is not for a file.
@@ -65,9 +67,9 @@ fn what_the_example_has_commented_out_is_right_too() {
     let without: Vec<_> = everything()
         .lines()
         .filter(|line| {
-            !["username", "password-file", "docker-config", "repositories", "ca-file", "tls"]
-                .iter()
-                .any(|key| line.starts_with(key))
+            let away = ["username", "password-file", "docker-config", "repositories", "tls"];
+            let files = ["ca-file", "secret-file", "url-file"];
+            !away.iter().chain(&files).any(|key| line.starts_with(key))
         })
         .map(str::to_owned)
         .collect();
@@ -75,6 +77,9 @@ fn what_the_example_has_commented_out_is_right_too() {
     let rule = &config.policy.rules[0];
     assert_eq!(rule.recheck, crate::policy::builtin::DEFAULT_RECHECK);
     assert_eq!(rule.settle, Duration::ZERO);
+    let webhook = &config.webhooks[0];
+    assert_eq!(webhook.events.len(), WebhookConfig::DEFAULT_EVENTS.len());
+    assert_eq!(webhook.timeout, WebhookConfig::TIMEOUT);
     let upstream = config.upstreams.values().next().unwrap();
     let default = crate::config::UpstreamConfig::for_origin(String::new());
     assert_eq!(upstream.connect_timeout, default.connect_timeout);

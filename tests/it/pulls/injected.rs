@@ -40,8 +40,7 @@ fn assert_log(stage: &Stage) {
 
 #[track_caller]
 fn assert_metrics(stage: &Stage) {
-    let metrics: String =
-        stage.immutag.metrics().keys().map(|series| format!("{series}\n")).collect();
+    let metrics: String = stage.immutag.metrics().into_keys().collect::<Vec<_>>().join("\n");
     assert_plain(&metrics);
     assert!(!metrics.contains(MARK), "a stranger made a label");
 }

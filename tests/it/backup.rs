@@ -134,8 +134,8 @@ fn the_head_stands_in_the_log_at_start_and_at_stop_as_verify_takes_it() {
     let heads: Vec<&str> = log.lines().filter(|line| line.contains("the ledger's head")).collect();
     assert_eq!(heads.len(), 2, "{log}");
     assert!(heads[1].contains(&head), "{} has no {head}", heads[1]);
-    let first = heads[0].split(|c: char| !(c.is_ascii_hexdigit() || c == ':'));
-    let first = first.filter(|word| word.len() > 65 && word.contains(':')).next_back();
+    let mut words = heads[0].split(|c: char| !(c.is_ascii_hexdigit() || c == ':'));
+    let first = words.rfind(|word| word.len() > 65 && word.contains(':'));
     stage.ledger(&["verify", "--against", first.expect("a head")]).ok();
 }
 

@@ -66,7 +66,7 @@ fn find_library() -> Option<PathBuf> {
 
 /// The times of all events, in the order of the ledger.
 fn times_ms(immutag: &Immutag) -> Vec<u64> {
-    let exported = immutag.cli(&["ledger", "export"]).ok().stdout;
+    let exported = immutag.cli(&["ledger", "export", "--format", "events"]).ok().stdout;
     let events: Vec<serde_json::Value> =
         exported.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
     for (event, sequence) in events.iter().zip(1u64..) {

@@ -87,7 +87,7 @@ fn play(stage: &mut Stage, seed: u64, length: Duration) -> (History, usize) {
 
 /// All events of the ledger.
 fn events(immutag: &Immutag) -> Vec<Event> {
-    let exported = immutag.cli(&["ledger", "export"]).ok().stdout;
+    let exported = immutag.cli(&["ledger", "export", "--format", "events"]).ok().stdout;
     let event = |line: &str| {
         let json: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
         let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);

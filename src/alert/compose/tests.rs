@@ -112,6 +112,7 @@ async fn an_alert_says_what_happened_since_when_and_which_commands_end_it() {
     let (tag, new) = ("a.example/app:1.0.0", digest(2));
     let expected = [
         format!("immutag ledger show {tag}"),
+        format!("immutag ledger diff {tag}"),
         format!("immutag ledger approve {tag} --digest {new} --reason 'WHY'"),
         format!("immutag ledger reject {tag} --digest {new} --reason 'WHY'"),
         format!("immutag ledger revoke {new} --reason 'WHY'"),

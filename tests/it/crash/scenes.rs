@@ -184,7 +184,9 @@ impl Play {
         }
         self.immutag.cli(&["ledger", "verify"]).ok();
         let mut first_sights = BTreeSet::new();
-        for line in self.immutag.cli(&["ledger", "export"]).ok().stdout.lines() {
+        for line in
+            self.immutag.cli(&["ledger", "export", "--format", "events"]).ok().stdout.lines()
+        {
             let event: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
             if event["kind"] == "pinned" {
                 let is_first = first_sights.insert(event["key"].to_string());

@@ -59,7 +59,7 @@ pub(crate) struct Index {
 /// The marker's key; its number is the version of all keys and values.
 const MARKER: &[u8] = b"!3";
 /// sled's default is 1 GiB. It counts what lies on disk; in memory that takes several times more.
-const CACHE_BYTES: u64 = 2 << 20;
+const CACHE_BYTES: u64 = 8 << 20;
 
 impl Index {
     /// Opens the index, or makes one.

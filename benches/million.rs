@@ -130,7 +130,7 @@ fn start(data_dir: &Path, how: &str) -> Immutag {
     let resident = immutag.resident_kib();
     let first = Instant::now();
     let PinKey { registry, repository, tag } = key(1);
-    // The manifest's place is in the index, which opens behind the start.
+    // The index still opens behind the start; an answer must not wait for it.
     let answer =
         || immutag.direct_manifest(registry.as_str(), repository.as_str(), tag.as_str()).status;
     while answer() != 200 {}

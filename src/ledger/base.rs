@@ -1,9 +1,10 @@
 //! The part of the facts that a snapshot holds: rows in order, looked up as they lie in the file.
 //!
-//! A million tags are 24 MB here, read in one go; in a hash table they would be twice that, and
+//! A million tags are 24 MB here, their manifests 12, read in one go; in a hash table they would be twice that, and
 //! would have to be put in one by one.
 
 use super::facts::{Entry, Fresh};
+use super::place::Spot;
 use super::take;
 
 /// Tags and manifests in order.
@@ -11,13 +12,13 @@ use super::take;
 pub(crate) struct Base {
     /// By fingerprint, ascending: fingerprint (8 bytes), then [`Entry::to_bytes`].
     tags: Vec<u8>,
-    /// The first four bytes of manifests' digests, ascending.
+    /// By the first four bytes of manifests' digests, ascending: these, then [`Spot::to_bytes`].
     manifests: Vec<u8>,
 }
 
 /// The length of a tag's row and of a manifest's.
 pub(crate) const TAG: usize = 24;
-pub(crate) const MANIFEST: usize = 4;
+pub(crate) const MANIFEST: usize = 12;
 
 impl Base {
     /// From rows; `None` if they are none, or not in order.
@@ -25,9 +26,10 @@ impl Base {
         let whole = tags.len().is_multiple_of(TAG) && manifests.len().is_multiple_of(MANIFEST);
         let base = Self { tags, manifests };
         let first = |row: &[u8]| head(row);
+        let begins = |row: &[u8]| start(row);
         let ordered = whole
             && base.tags.chunks_exact(TAG).map(first).is_sorted_by(|a, b| a < b)
-            && base.manifests.chunks_exact(MANIFEST).is_sorted_by(|a, b| a < b);
+            && base.manifests.chunks_exact(MANIFEST).map(begins).is_sorted_by(|a, b| a < b);
         ordered.then_some(base)
     }
 
@@ -47,10 +49,10 @@ impl Base {
         Entry::from_bytes(&self.tags[at * TAG + 8..(at + 1) * TAG])
     }
 
-    /// Whether a manifest's prefix is here.
-    pub(crate) fn manifest(&self, prefix: u32) -> bool {
-        let name = |row: &[u8]| take::u32(&mut &*row).map_or(0, u64::from);
-        find(&self.manifests, MANIFEST, prefix.into(), u32::MAX.into(), name).is_some()
+    /// Where the first manifest with this prefix lies.
+    pub(crate) fn manifest(&self, prefix: u32) -> Option<Spot> {
+        let at = find(&self.manifests, MANIFEST, prefix.into(), u32::MAX.into(), start)?;
+        Spot::from_bytes(&self.manifests[at * MANIFEST + 4..(at + 1) * MANIFEST])
     }
 
     /// This and what came since, in order.
@@ -63,11 +65,17 @@ impl Base {
             row[8..].copy_from_slice(&entry.to_bytes());
             row
         });
-        let mut manifests: Vec<_> = fresh.manifests.iter().map(|it| it.to_be_bytes()).collect();
-        manifests.sort_unstable();
+        let mut manifests: Vec<_> = fresh.manifests.iter().map(|(it, at)| (*it, *at)).collect();
+        manifests.sort_unstable_by_key(|(prefix, _)| *prefix);
+        let manifests = manifests.into_iter().map(|(prefix, spot)| {
+            let mut row = [0; MANIFEST];
+            row[..4].copy_from_slice(&prefix.to_be_bytes());
+            row[4..].copy_from_slice(&spot.to_bytes());
+            row
+        });
         Self {
             tags: merge::<TAG, 8>(&self.tags, tags),
-            manifests: merge::<MANIFEST, MANIFEST>(&self.manifests, manifests.into_iter()),
+            manifests: merge::<MANIFEST, 4>(&self.manifests, manifests),
         }
     }
 }
@@ -93,6 +101,10 @@ fn merge<const N: usize, const K: usize>(
 
 fn head(row: &[u8]) -> u64 {
     take::u64(&mut &*row).unwrap_or(0)
+}
+
+fn start(row: &[u8]) -> u64 {
+    take::u32(&mut &*row).map_or(0, u64::from)
 }
 
 /// The row with this name. Names are hashes, spread evenly up to `most`: so the first guesses are
@@ -139,6 +151,10 @@ mod tests {
         Entry::from_bytes(&bytes).unwrap()
     }
 
+    fn spot(number: u64) -> Spot {
+        Spot::from_bytes(&number.to_be_bytes()).unwrap()
+    }
+
     fn low(name: u64) -> u32 {
         u32::try_from(name & u64::from(u32::MAX)).unwrap()
     }
@@ -154,22 +170,23 @@ mod tests {
         ) {
             let mut base = Base::default();
             let mut all = std::collections::BTreeMap::new();
+            let mut spots = std::collections::BTreeMap::new();
             for round in rounds {
                 let mut fresh = Fresh::default();
                 for (name, number) in round {
                     fresh.tags.insert(name, entry(number));
-                    fresh.manifests.insert(low(name));
+                    fresh.manifests.insert(low(name), spot(number));
+                    spots.insert(low(name), spot(number));
                     all.insert(name, number);
                 }
                 base = base.with(&fresh);
             }
             for (name, number) in &all {
                 prop_assert_eq!(base.tag(*name), Some(entry(*number)));
-                prop_assert!(base.manifest(low(*name)));
+                prop_assert_eq!(base.manifest(low(*name)), spots.get(&low(*name)).copied());
             }
             prop_assert_eq!(base.tag(other).is_some(), all.contains_key(&other));
-            let known = all.keys().any(|name| low(*name) == low(other));
-            prop_assert_eq!(base.manifest(low(other)), known);
+            prop_assert_eq!(base.manifest(low(other)), spots.get(&low(other)).copied());
             let (tags, manifests) = (base.tags.clone(), base.manifests.clone());
             prop_assert_eq!(Base::new(tags, manifests), Some(base));
         }
@@ -178,10 +195,13 @@ mod tests {
     #[test]
     fn rows_out_of_order_are_none() {
         let row = |name: u64| [&name.to_be_bytes()[..], &[0; 16]].concat();
-        assert!(Base::new([row(1), row(2)].concat(), vec![0; 4]).is_some());
+        assert!(Base::new([row(1), row(2)].concat(), vec![0; 12]).is_some());
         assert!(Base::new([row(2), row(1)].concat(), Vec::new()).is_none());
         assert!(Base::new([row(1), row(1)].concat(), Vec::new()).is_none());
         assert!(Base::new(vec![0; 23], Vec::new()).is_none());
-        assert!(Base::new(Vec::new(), vec![0, 0, 0, 1, 0, 0, 0, 0]).is_none());
+        let begins = |first: u32| [&first.to_be_bytes()[..], &[0; 8]].concat();
+        assert!(Base::new(Vec::new(), [begins(1), begins(2)].concat()).is_some());
+        assert!(Base::new(Vec::new(), [begins(1), begins(0)].concat()).is_none());
+        assert!(Base::new(Vec::new(), [begins(1), begins(1)].concat()).is_none());
     }
 }

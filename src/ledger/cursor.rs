@@ -173,8 +173,9 @@ pub(crate) fn manifest(log: &Path, sha256: &Hash, at: Position) -> io::Result<At
     let Some((media_type, from, size)) = attachment_head(&head, sha256) else {
         return Ok(Attached::Other);
     };
-    let mut bytes = head.get(from..).unwrap_or_default().to_vec();
-    bytes.truncate(size);
+    // No longer than the manifest: it may be kept for long, and is weighed by its length.
+    let mut bytes = Vec::with_capacity(size);
+    bytes.extend(head.iter().skip(from).take(size));
     let have = bytes.len();
     bytes.resize(size, 0);
     file.read_exact_at(&mut bytes[have..], at.offset + (from + have) as u64)?;

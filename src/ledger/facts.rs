@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::base::Base;
 use super::batch::Hash;
-use super::place::Place;
+use super::place::{Place, Spot};
+use super::segment::Position;
 use super::take;
 use crate::event::{Event, EventKind};
 use crate::oci::{Digest, ManifestKind};
@@ -40,8 +41,9 @@ pub(crate) struct Facts {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fresh {
     pub(crate) tags: HashMap<u64, Entry, BuildHasherDefault<AsIs>>,
-    /// The first four bytes of every manifest's digest: what is not here is not in the log.
-    pub(crate) manifests: HashSet<u32, BuildHasherDefault<AsIs>>,
+    /// The first four bytes of every manifest's digest: what is not here is not in the log. Where
+    /// the first of those that begin so lies.
+    pub(crate) manifests: HashMap<u32, Spot, BuildHasherDefault<AsIs>>,
 }
 
 /// What is known of one tag: the sequence number of its last event, whether it has a pin and a
@@ -128,12 +130,12 @@ impl Facts {
         self.entry(fingerprint).sequence()
     }
 
-    /// Whether the log may hold this manifest; `false` is certain.
-    pub(crate) fn may_hold(&self, sha256: &[u8]) -> bool {
+    /// Where this manifest lies, or another that begins alike; `None`: certainly not in the log.
+    pub(crate) fn manifest(&self, sha256: &[u8]) -> Option<Spot> {
         let prefix = prefix(sha256);
-        self.fresh.manifests.contains(&prefix)
-            || self.frozen.as_ref().is_some_and(|frozen| frozen.manifests.contains(&prefix))
-            || self.base.manifest(prefix)
+        let fresh = self.fresh.manifests.get(&prefix).copied();
+        let frozen = || self.frozen.as_ref()?.manifests.get(&prefix).copied();
+        fresh.or_else(frozen).or_else(|| self.base.manifest(prefix))
     }
 
     /// Takes the next event in, whose record lies at this place in its segment.
@@ -151,9 +153,12 @@ impl Facts {
         }
     }
 
-    /// Takes note of a manifest that is in the log.
-    pub(crate) fn attach(&mut self, sha256: &Hash) {
-        self.fresh.manifests.insert(prefix(sha256));
+    /// Takes note of a manifest that is in the log, and where. The first that begins so stays, so
+    /// that what the index need not have does not depend on when it is built.
+    pub(crate) fn attach(&mut self, sha256: &Hash, at: Position) {
+        if self.manifest(sha256).is_none() {
+            self.fresh.manifests.insert(prefix(sha256), Spot::new(at));
+        }
     }
 
     /// Begins with what a snapshot has.

@@ -1,8 +1,8 @@
 //! The index: sled, and the only module that names it.
 //!
-//! It holds places, in an order that the log has not: where the events of a tag lie, and where a
-//! manifest does. A tag's state is the fold of its events, which are read from the log, so there is
-//! nothing here that could disagree.
+//! It holds places, in an order that the log has not: where the events of a tag lie, and where
+//! those few manifests do that memory takes for others. A tag's state is the fold of its events,
+//! which are read from the log, so there is nothing here that could disagree.
 //! Every call may hang or panic if the files are damaged: only `indexer` calls, on a thread of
 //! its own.
 
@@ -57,8 +57,8 @@ pub(crate) struct Index {
 }
 
 /// The marker's key; its number is the version of all keys and values.
-const MARKER: &[u8] = b"!2";
-/// sled's default is 1 GiB. It takes nothing while there is nothing to cache.
+const MARKER: &[u8] = b"!3";
+/// sled's default is 1 GiB. It counts what lies on disk; in memory that takes several times more.
 const CACHE_BYTES: u64 = 8 << 20;
 
 impl Index {
@@ -86,11 +86,13 @@ impl Index {
         }
     }
 
-    /// Puts batches in, and the marker behind them, all or nothing.
+    /// Puts batches in, and the marker behind them, all or nothing; of manifests only those that
+    /// memory will not find at that place.
     pub(crate) fn apply(
         &self,
         batches: &[(Position, Batch)],
         marker: &Marker,
+        finds: impl Fn(&Hash, Position) -> bool,
     ) -> Result<(), IndexError> {
         let mut changes = sled::Batch::default();
         for (position, batch) in batches {
@@ -102,8 +104,11 @@ impl Index {
             }
             for attachment in &batch.attachments {
                 let offset = position.offset + attachment.at as u64;
-                let place = encode_position(Position { segment: position.segment, offset });
-                changes.insert(manifest_key(&attachment.sha256), place.as_slice());
+                let at = Position { segment: position.segment, offset };
+                if !finds(&attachment.sha256, at) {
+                    let place = encode_position(at);
+                    changes.insert(manifest_key(&attachment.sha256), place.as_slice());
+                }
             }
         }
         changes.insert(MARKER, encode_marker(marker));

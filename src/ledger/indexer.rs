@@ -316,7 +316,8 @@ impl Indexer {
             }
         }
         let marker = Marker { last: cursor.last(), next: cursor.next_position() };
-        watch.call(|| index.apply(&batches, &marker))?.map_err(End::doubt)?;
+        let finds = |sha256: &Hash, at| self.shared.finds_manifest(sha256, at);
+        watch.call(|| index.apply(&batches, &marker, finds))?.map_err(End::doubt)?;
         let events = batches.iter().flat_map(|(_, batch)| &batch.events);
         let keys: Vec<PinKey> = events.filter_map(|event| event.key.clone()).collect();
         let attachments = batches.iter().flat_map(|(_, batch)| &batch.attachments);

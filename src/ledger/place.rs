@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::segment;
+use super::segment::{self, Position};
 use super::shared::lock;
 use super::{record, take};
 use crate::event::Event;
@@ -32,6 +32,39 @@ impl Place {
     pub(crate) fn behind(self, offset: u64) -> Self {
         let offset = u32::try_from(offset).unwrap_or(u32::MAX).saturating_add(self.offset);
         Self { offset, ..self }
+    }
+}
+
+/// Where an attachment lies in the log, in eight bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spot(u64);
+
+impl Spot {
+    /// Somewhere that these bytes cannot say: the index knows.
+    const FAR: Self = Self(u64::MAX);
+
+    /// The spot of a position.
+    pub(crate) fn new(at: Position) -> Self {
+        let parts = u32::try_from(at.segment).ok().zip(u32::try_from(at.offset).ok());
+        parts.map_or(Self::FAR, |(segment, offset)| {
+            Self(u64::from(segment) << 32 | u64::from(offset))
+        })
+    }
+
+    /// The position of a spot; `None`: ask the index.
+    pub(crate) fn position(self) -> Option<Position> {
+        let at = Position { segment: self.0 >> 32, offset: self.0 & u64::from(u32::MAX) };
+        (self != Self::FAR).then_some(at)
+    }
+
+    /// As a snapshot has it.
+    pub(crate) const fn to_bytes(self) -> [u8; 8] {
+        self.0.to_be_bytes()
+    }
+
+    /// The reverse of [`Spot::to_bytes`].
+    pub(crate) fn from_bytes(mut rest: &[u8]) -> Option<Self> {
+        take::u64(&mut rest).map(Self)
     }
 }
 
@@ -141,6 +174,19 @@ fn read(file: &File, bytes: &mut [u8], at: u64, patience: Patience) -> io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_spot_is_its_position_or_says_that_it_cannot_be() {
+        let most = u64::from(u32::MAX);
+        for (segment, offset) in [(1, 0), (77, 4096), (most, 0), (most, most - 1)] {
+            let at = Position { segment, offset };
+            let spot = Spot::from_bytes(&Spot::new(at).to_bytes()).unwrap();
+            assert_eq!(spot.position(), Some(at));
+        }
+        for (segment, offset) in [(most + 1, 0), (1, most + 1), (most, most)] {
+            assert_eq!(Spot::new(Position { segment, offset }).position(), None);
+        }
+    }
 
     #[test]
     fn each_flipped_bit_changes_the_check() {

@@ -92,7 +92,8 @@ impl Reading {
         }
         self.tail_bytes += batch.header.size as u64;
         for attachment in &batch.attachments {
-            self.facts.attach(&attachment.sha256);
+            let offset = at.offset + attachment.at as u64;
+            self.facts.attach(&attachment.sha256, Position { offset, ..at });
         }
         let last = Link { sequence: batch.last(), hash: batch.hash };
         self.reaches_anchor |= matches!(anchored, Anchored::To(anchor) if anchor.last == last);

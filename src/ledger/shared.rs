@@ -13,7 +13,7 @@ use moka::ops::compute::Op;
 use super::base::Base;
 use super::batch::{Hash, LedgerId};
 use super::facts::Facts;
-use super::place::{Patience, Place, Records};
+use super::place::{Patience, Place, Records, Spot};
 use super::scan::{Link, Sealed};
 use super::segment::Position;
 use super::snapshot::Cut;
@@ -164,6 +164,11 @@ impl Shared {
         self.records.read(segment, place, patience)
     }
 
+    /// Whether memory alone says that the manifest lies there, and will after each start.
+    pub(crate) fn finds_manifest(&self, sha256: &Hash, at: Position) -> bool {
+        self.memory().facts.manifest(sha256).and_then(Spot::position) == Some(at)
+    }
+
     /// Notes that a segment was closed.
     pub(crate) fn seal(&self, sealed: Sealed) {
         self.memory.write().unwrap_or_else(PoisonError::into_inner).sealed.push(sealed);
@@ -238,7 +243,7 @@ impl Shared {
         }
         memory.tail_bytes += change.size_bytes;
         for (sha256, position) in change.manifests {
-            memory.facts.attach(&sha256);
+            memory.facts.attach(&sha256, position);
             memory.recent_manifests.insert(sha256, position);
         }
         memory.recent.extend(change.states);

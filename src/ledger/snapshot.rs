@@ -20,7 +20,7 @@ use super::{files, take};
 use crate::oci::Digest;
 
 /// Its number is the version; a snapshot of another one is none.
-const MAGIC: &[u8; 8] = b"imtgsnp2";
+const MAGIC: &[u8; 8] = b"imtgsnp3";
 /// No more is believed of a count, so that a spoilt file cannot ask for all memory.
 const MOST_BYTES: u64 = 8 << 30;
 
@@ -192,7 +192,7 @@ fn decode(source: &mut Source<impl Read>, size: u64) -> Option<Snapshot> {
     Some(Snapshot { id, head, sealed, facts })
 }
 
-const _: () = assert!(TAG == 24 && MANIFEST == 4, "another length is another version");
+const _: () = assert!(TAG == 24 && MANIFEST == 12, "another length is another version");
 
 #[cfg(test)]
 mod tests {
@@ -221,9 +221,9 @@ mod tests {
         for (sequence, tag) in (1..).zip(["a", "b", "c", "a"]) {
             facts.apply(&Draft::new(EventKind::Invalid, Some(key(tag))).at(sequence, 4), place);
         }
-        facts.attach(&[9; 32]);
         let last = Link { sequence: 4, hash: [4; 32] };
         let head = Head { last, end: Position { segment: 4, offset: 99 } };
+        facts.attach(&[9; 32], head.end);
         let (base, fresh) = facts.freeze().unwrap();
         assert!(facts.freeze().is_none(), "one at a time");
         let cut = Cut {
@@ -252,7 +252,9 @@ mod tests {
             for facts in [&facts, &snapshot.facts] {
                 let entry = facts.entry(facts.fingerprint(&key(tag)));
                 assert_eq!((entry.sequence(), entry.only()), (sequence, only), "{tag}");
-                assert!(facts.may_hold(&[9; 32]) && !facts.may_hold(&[8; 32]));
+                let spot = facts.manifest(&[9; 32]).unwrap();
+                assert_eq!(spot.position(), Some(head.end));
+                assert_eq!(facts.manifest(&[8; 32]), None);
             }
         }
         for at in 0..bytes.len() {

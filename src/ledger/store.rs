@@ -1,5 +1,6 @@
 //! The ledger on this machine's disk: the log is the truth, the index answers.
 
+mod manifests;
 mod upkeep;
 
 use std::io;
@@ -12,22 +13,19 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
 
 use super::ask::{Answer, Query};
-use super::batch::Hash;
-use super::cursor::{self, Attached};
 use super::indexer::Indexer;
 use super::keeper::{Keeper, take_snapshot, write_anchor};
 use super::lock::Lock;
 use super::open::{OpenError, OpenOptions};
 use super::place::{Patience, Place};
 use super::recover::recover;
-use super::segment::Position;
 use super::shared::{Head, Look, Shared, lock};
 use super::verify;
 use super::writer::{Append, Bulk, BulkOutcome, Item, Request, Writer};
 use super::{LedgerError, LedgerStatus, LedgerStore, Outcome, StoredManifest, files};
 use crate::clock::Clock;
 use crate::event::{Draft, Event};
-use crate::oci::{Algorithm, ComputedDigest, Digest};
+use crate::oci::{ComputedDigest, Digest};
 use crate::pin::{PinKey, TagState};
 
 /// The ledger in a data directory. One process has it at a time.
@@ -122,31 +120,6 @@ impl FileLedger {
         answer.await.map_err(|_| LedgerError::Closed)?
     }
 
-    /// Where a manifest lies, by memory or index: a hint, to be checked there.
-    async fn place(&self, sha256: &Hash) -> Result<Option<Position>, LedgerError> {
-        let (recent, head) = {
-            let memory = self.inner.shared.memory();
-            if !memory.facts.may_hold(sha256) {
-                return Ok(None);
-            }
-            (memory.recent_manifests.get(sha256).copied(), memory.head.last.sequence)
-        };
-        if recent.is_some() {
-            return Ok(recent);
-        }
-        let reply = self.inner.indexer.ask(Query::Place(*sha256), 0, false).await?;
-        match reply.answer {
-            Answer::Place(None) if reply.applied >= head => Ok(None),
-            Answer::Place(Some(place)) => Ok(Some(place)),
-            _ => Err(LedgerError::Rebuilding),
-        }
-    }
-
-    /// Whether the log has the manifest for certain: it was read back and hashed.
-    async fn holds(&self, manifest: &StoredManifest) -> bool {
-        matches!(self.manifest(&manifest.content.digest).await, Ok(Some(_)))
-    }
-
     /// The only event of a tag, read where its record lies. `None`: ask the index, and find out
     /// there what is wrong.
     async fn only_event(&self, key: &PinKey, sequence: u64, at: Option<Place>) -> Option<Event> {
@@ -161,12 +134,6 @@ impl FileLedger {
         };
         let is_it = |event: &Event| event.sequence == sequence && event.key.as_ref() == Some(key);
         read.ok().flatten().filter(is_it)
-    }
-
-    async fn attached(&self, sha256: Hash, at: Position) -> std::io::Result<Attached> {
-        let log = self.inner.shared.log.clone();
-        let read = tokio::task::spawn_blocking(move || cursor::manifest(&log, &sha256, at));
-        read.await.map_err(std::io::Error::other)?
     }
 }
 
@@ -260,25 +227,7 @@ impl LedgerStore for FileLedger {
     }
 
     async fn manifest(&self, digest: &Digest) -> Result<Option<StoredManifest>, LedgerError> {
-        let Some(sha256) = digest.as_bytes().first_chunk().copied() else { return Ok(None) };
-        if digest.algorithm() != Algorithm::Sha256 {
-            return Ok(None);
-        }
-        let Some(at) = self.place(&sha256).await? else { return Ok(None) };
-        match self.attached(sha256, at).await {
-            Ok(Attached::Manifest(manifest)) => Ok(Some(manifest)),
-            Ok(Attached::Other) => {
-                self.inner.indexer.doubt("it named a wrong place for a manifest");
-                Err(LedgerError::Rebuilding)
-            }
-            Ok(Attached::Damaged) => {
-                let what = format!("the log's bytes of {digest} are not what was written");
-                let failure = LedgerError::Failed(what);
-                self.inner.shared.fail(failure.clone());
-                Err(failure)
-            }
-            Err(error) => Err(LedgerError::Failed(format!("the log cannot be read: {error}"))),
-        }
+        self.read_manifest(digest).await
     }
 
     fn has_revoked(&self) -> bool {

@@ -120,6 +120,8 @@ impl Pull {
             let mut bytes = Vec::new();
             let limit = MANIFEST_LIMIT as u64 + 1;
             std::io::Read::read_to_end(&mut std::io::Read::take(&*blob.file, limit), &mut bytes)?;
+            // It is weighed by its length in memory, and may stay there for long.
+            bytes.shrink_to_fit();
             Ok(Some(bytes))
         };
         let bytes = match tokio::task::spawn_blocking(read).await.ok()? {

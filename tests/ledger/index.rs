@@ -3,10 +3,14 @@
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use immutag::ledger::LedgerStore;
+use immutag::ledger::{LedgerStore, OpenOptions, Outcome};
 
-use super::common::{assert_filled, copy, filled, is_long, key, open, pin, random, until_known};
+use super::common::{
+    assert_filled, copy, filled, is_long, key, manifest, open, options, pin, random, run, try_open,
+    until_known,
+};
 
 const PINS: usize = 60;
 
@@ -98,6 +102,72 @@ async fn a_flipped_byte_in_the_index_never_hangs_and_never_lies() {
         assert_filled(&ledger, PINS + 1).await;
         ledger.close().await;
         fs::remove_dir_all(&spoilt).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn pinned_manifests_are_read_while_there_is_no_index_that_could_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    indexed(dir.path()).await;
+    // sled opens `conf` for reading, which of a pipe without a writer never comes back.
+    let conf = index(dir.path()).join("conf");
+    fs::remove_file(&conf).unwrap();
+    run(&["mkfifo", conf.to_str().unwrap()]).unwrap();
+    let options = OpenOptions { index_patience: Duration::MAX, ..options(dir.path()) };
+    let ledger = try_open(&options).unwrap();
+    for n in 0..PINS {
+        let tag = format!("t{n}");
+        let state = ledger.state(&key(&tag)).await.unwrap().unwrap();
+        assert_eq!(state.pin.as_ref().unwrap().content, manifest(&tag).content);
+        let kept = ledger.manifest(&manifest(&tag).content.digest).await.unwrap();
+        assert_eq!(kept, Some(manifest(&tag)), "{tag}");
+    }
+    assert!(ledger.status().rebuilding, "the index never opened");
+    // With a writer the call comes back, and the thread can end.
+    drop(fs::OpenOptions::new().write(true).open(&conf).unwrap());
+    ledger.close().await;
+}
+
+/// Two texts whose SHA-256 begin with the same four bytes.
+fn alike() -> [String; 2] {
+    let mut known = std::collections::HashMap::new();
+    for number in 0u64.. {
+        let text = format!("manifest {number}");
+        let digest = manifest(&text).content.digest;
+        let first = *digest.as_bytes().first_chunk::<4>().unwrap();
+        if let Some(other) = known.insert(first, number) {
+            return [format!("manifest {other}"), text];
+        }
+    }
+    unreachable!("there are fewer beginnings than numbers")
+}
+
+#[tokio::test]
+async fn manifests_whose_digests_begin_alike_are_told_apart_after_each_kind_of_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let texts = alike();
+    let ledger = open(dir.path());
+    for (n, text) in texts.iter().enumerate() {
+        let outcome = ledger.pin_if_absent(&key(&format!("a{n}")), manifest(text), "rule").await;
+        assert!(matches!(outcome, Ok(Outcome::Written(_))));
+    }
+    for n in 0..PINS {
+        pin(&ledger, &format!("t{n}")).await.unwrap();
+    }
+    ledger.close().await;
+    for is_rebuilt in [false, true] {
+        if is_rebuilt {
+            fs::remove_dir_all(index(dir.path())).unwrap();
+            fs::remove_file(dir.path().join("ledger/snapshot")).unwrap();
+        }
+        let ledger = open(dir.path());
+        until_known(async || ledger.index_caught_up().await).await;
+        for text in &texts {
+            let digest = manifest(text).content.digest;
+            let kept = until_known(async || ledger.manifest(&digest).await).await;
+            assert_eq!(kept, Some(manifest(text)), "rebuilt: {is_rebuilt}");
+        }
+        ledger.close().await;
     }
 }
 

@@ -65,7 +65,7 @@ async fn a_snapshot_of_another_version_is_ignored_and_made_anew_in_time() {
     filled(dir, 100).await;
     let path = dir.join("ledger/snapshot");
     let snapshot = fs::read(&path).unwrap();
-    assert!(snapshot.starts_with(b"imtgsnp2"));
+    assert!(snapshot.starts_with(b"imtgsnp3"));
     for version in [b'1', b'3'] {
         let mut other = snapshot[..snapshot.len() - 32].to_vec();
         other[7] = version;
@@ -75,7 +75,7 @@ async fn a_snapshot_of_another_version_is_ignored_and_made_anew_in_time() {
         assert_eq!(ledger.status().pins, 100);
         assert_filled(&ledger, 100).await;
         ledger.close().await;
-        assert!(fs::read(&path).unwrap().starts_with(b"imtgsnp2"), "the whole log was read");
+        assert!(fs::read(&path).unwrap().starts_with(b"imtgsnp3"), "the whole log was read");
     }
 }
 

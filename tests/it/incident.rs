@@ -138,7 +138,8 @@ impl Incident {
     fn types(&self, words: &[&str]) -> Ran {
         let ran = self.immutag.cli(words);
         let Ran { status, stdout, stderr } = &ran;
-        println!("$ immutag {}\n{stdout}{stderr}({status})\n", words.join(" "));
+        let typed: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        println!("$ immutag {}\n{stdout}{stderr}({status})\n", typed.join(" "));
         ran
     }
 
@@ -207,6 +208,11 @@ fn image(whose: &str, tag: &str) -> Image {
 fn whose(digest: &str, tag: &str) -> &'static str {
     let all = ["genuine", "hostile", "rebuilt"];
     all.into_iter().find(|it| image(it, tag).digest() == digest).unwrap_or_default()
+}
+
+/// A word as a person types it.
+fn quoted(word: &str) -> String {
+    if word.contains([' ', '*']) { format!("'{word}'") } else { word.to_owned() }
 }
 
 fn reference(tag: &str) -> String {

@@ -82,6 +82,7 @@ impl Incident {
     /// When an alert is there, all else is too: the event in the ledger, the counters, and the line
     /// in the log that wakes somebody and says how bad it looks.
     #[track_caller]
+    #[expect(clippy::print_stdout, reason = "the runbook is made of it")]
     pub(super) fn assert_seen_elsewhere(&self, conflict: &Alert) {
         let tag = conflict.tag();
         let history = self.history(tag);
@@ -91,6 +92,7 @@ impl Incident {
         let lines = self.lines(tag, "a tag moved: the upstream answers another digest");
         let line = lines.iter().find(|line| line["observed"] == conflict.text("observed"));
         let line = line.unwrap_or_else(|| panic!("{tag} is not in the log: {lines:?}"));
+        println!("{line}\n");
         assert_eq!((&line["level"], &line["event"]), (&"ERROR".into(), &"conflict".into()));
         assert!(matches!(line["severity"].as_str(), Some("high" | "critical")), "{line}");
         let stamp = |value: &Value| value.as_str().expect("a time").parse::<jiff::Timestamp>();
@@ -109,10 +111,7 @@ impl Incident {
     #[track_caller]
     pub(super) fn follow(&self, alert: &Alert, to: &str, why: &str) -> String {
         let words = alert.command(to, why);
-        let mut words: Vec<&str> = words.iter().map(String::as_str).collect();
-        if words[1] == "show" || words[1] == "diff" {
-            words.push("--table");
-        }
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(["--table"]).collect();
         self.types(&words).ok().stdout
     }
 }

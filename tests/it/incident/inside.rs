@@ -25,6 +25,7 @@ fn a_first_sight_inside_the_attack_is_accused_by_the_clean_up_and_ended_by_one_c
             assert_eq!(alert.kind(), "deleted");
             it.assert_refused(alert.tag(), "deleted");
             it.assert_history(alert.tag(), &["pinned hostile", "deleted"]);
+            it.follow(alert, "deny the recorded one everywhere, since it is hostile", WHY);
         } else {
             assert_accused(&mut it, alert);
         }
@@ -63,17 +64,16 @@ fn assert_accused(it: &mut Incident, alert: &Alert) {
 
 /// What was deleted comes back, and is the conflict then.
 fn assert_restored(it: &mut Incident) {
-    let decided = TAGS.len() - DELETED.len();
-    let mut kinds: Vec<_> = it.alerts(decided).iter().map(|it| it.kind().to_owned()).collect();
-    kinds.dedup();
-    assert_eq!(kinds, ["approved"]);
+    let decisions = it.alerts(TAGS.len() * 2 - DELETED.len());
+    let of = |kind: &str| decisions.iter().filter(|alert| alert.kind() == kind).count();
+    assert_eq!((of("approved"), of("revoked")), (TAGS.len() - DELETED.len(), TAGS.len()));
     for tag in DELETED {
         it.push("genuine", tag);
     }
     it.audits_now(3);
     for alert in it.alerts(DELETED.len()) {
         let tag = alert.tag();
-        it.assert_gets("hostile", tag);
+        it.assert_refused(tag, "revoked");
         it.follow(&alert, "take the new one, since the recorded one is hostile", WHY);
         it.assert_gets("genuine", tag);
         it.types(&["ledger", "history", &reference(tag), "--table"]);

@@ -58,6 +58,18 @@ interval = \"1m\"
 keep = \"90d\"
 ";
 
+#[test]
+fn an_overwritten_release_is_told_with_nobody_pulling_and_ended_by_what_the_alerts_say() {
+    if !have(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    // Both wait for the same minute.
+    std::thread::scope(|scope| {
+        scope.spawn(before::play);
+        inside::play();
+    });
+}
+
 /// The registry, immutag between it and its clients, and the operator's receiver of alerts.
 struct Incident {
     registry: DockerRegistry,
@@ -68,11 +80,8 @@ struct Incident {
 }
 
 impl Incident {
-    /// The publisher has released; `None` without the registry's program.
-    fn new() -> Option<Self> {
-        if !have(&["docker-registry", "skopeo"]) {
-            return None;
-        }
+    /// The publisher has released.
+    fn new() -> Self {
         let (registry, receiver) = (DockerRegistry::start(), Receiver::start());
         let setup = Setup::new().upstream(REGISTRY, registry.url()).rules(RULES);
         let key = setup.file("oncall.secret", KEY);
@@ -82,7 +91,7 @@ impl Incident {
         for tag in TAGS {
             incident.push("genuine", tag);
         }
-        Some(incident)
+        incident
     }
 
     /// Pushes an image over the tag: the publisher's, or the thief's. When that was.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::{Incident, reference};
@@ -18,6 +19,8 @@ pub(super) struct Alert {
     pub(super) event: Value,
     /// When it was seen to be here.
     at: Instant,
+    /// The same by the clock of the wall, to be held against the event's.
+    at_wall: Timestamp,
 }
 
 impl Alert {
@@ -67,7 +70,11 @@ impl Incident {
         within(A_WHILE, || {
             let taken = self.receiver.taken();
             let new = taken.into_iter().skip(self.seen + alerts.len());
-            alerts.extend(new.map(|event| Alert { event, at: Instant::now() }));
+            alerts.extend(new.map(|event| Alert {
+                event,
+                at: Instant::now(),
+                at_wall: Timestamp::now(),
+            }));
             alerts.len() >= count
         });
         self.seen += alerts.len();
@@ -95,9 +102,8 @@ impl Incident {
         println!("{line}\n");
         assert_eq!((&line["level"], &line["event"]), (&"ERROR".into(), &"conflict".into()));
         assert!(matches!(line["severity"].as_str(), Some("high" | "critical")), "{line}");
-        let stamp = |value: &Value| value.as_str().expect("a time").parse::<jiff::Timestamp>();
         let (written, logged) = (stamp(&conflict.event["time"]), stamp(&line["timestamp"]));
-        assert!(written.expect("a time") <= logged.expect("a time"), "the ledger comes first");
+        assert!(written <= logged, "the ledger comes first");
     }
 
     /// The lines of the log that say this of the tag.
@@ -116,15 +122,20 @@ impl Incident {
     }
 }
 
-/// Says how long each alert took from the moment of its tag.
+/// Says how long each alert took from the moment of its tag, and from its event in the ledger.
 #[expect(clippy::print_stdout, reason = "the runbook is made of it")]
 pub(super) fn print_seconds(what: &str, since: &BTreeMap<&str, Instant>, alerts: &[Alert]) {
     for alert in alerts {
         let seconds = alert.at.duration_since(since[alert.tag()]).as_secs_f64();
+        let behind = alert.at_wall.duration_since(stamp(&alert.event["time"])).as_millis();
+        let about = format!("{} {}", alert.kind(), reference(alert.tag()));
         println!(
-            "{seconds:5.1} s from {what} to the alert: {} {}",
-            alert.kind(),
-            reference(alert.tag())
+            "{seconds:5.1} s from {what} to the alert, {behind} ms of it from the event: {about}"
         );
     }
+}
+
+/// A time as RFC 3339 has it.
+fn stamp(value: &Value) -> Timestamp {
+    value.as_str().and_then(|text| text.parse().ok()).expect("a time")
 }

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::alerts::print_seconds;
 use super::{ALICE, BOB, DELETED, FAVOURITE, Incident, REBUILT, TAGS, image, reference};
 
-#[test]
-fn tags_that_were_pinned_before_the_attack_are_told_by_the_audit_and_stay_genuine() {
-    let Some(mut it) = Incident::new() else { return };
+/// The tags are told of by the audit, and stay genuine.
+pub(super) fn play() {
+    let mut it = Incident::new();
     it.everybody_pulls("genuine");
     // Nobody pulls any more.
     let pushed: BTreeMap<_, _> = TAGS.map(|tag| (tag, it.push("hostile", tag))).into();

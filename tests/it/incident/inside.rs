@@ -5,9 +5,9 @@ use super::{ALICE, BOB, DELETED, FAVOURITE, Incident, REBUILT, TAGS, image, refe
 
 const WHY: &str = "first seen while the account was stolen";
 
-#[test]
-fn a_first_sight_inside_the_attack_is_accused_by_the_clean_up_and_ended_by_one_command() {
-    let Some(mut it) = Incident::new() else { return };
+/// The pins are accused by the clean-up, and one command for each ends it.
+pub(super) fn play() {
+    let mut it = Incident::new();
     for tag in TAGS {
         it.push("hostile", tag);
     }

@@ -181,7 +181,7 @@ fn decisions(page: &mut Page, explained: &Explained) {
     let commands = if *is_open {
         vec![
             ("follow it", format!("approve {key} --digest {after}")),
-            ("deny what was", format!("approve {key} --digest {after} --revoke {before}")),
+            ("deny the old", format!("approve {key} --digest {after} --revoke {before}")),
             ("keep what was", format!("reject {key} --digest {after}")),
             ("deny it", format!("revoke {after}")),
         ]

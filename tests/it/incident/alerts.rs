@@ -15,7 +15,7 @@ const A_WHILE: Duration = Duration::from_secs(150);
 
 /// A message that came.
 pub(super) struct Alert {
-    /// It, as CloudEvents has it.
+    /// Its body.
     pub(super) event: Value,
     /// When it was seen to be here.
     at: Instant,

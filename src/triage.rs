@@ -40,6 +40,9 @@ pub const FEW: usize = 12;
 /// The most characters of a [`Triage::summary`].
 pub const SUMMARY_LIMIT: usize = 300;
 
+/// What is said of a pin that is younger than 72 h.
+pub const YOUNG: &str = "the pin is younger than 72 h: it may itself be the hostile one";
+
 /// How many platforms of an index are looked into.
 pub const PLATFORMS_LOOKED_INTO: usize = 4;
 

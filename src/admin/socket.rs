@@ -157,7 +157,7 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                 Err(_) => Line::Failed(Fault::Failed("the request took too long".into())),
                 Ok(Err(fault)) => Line::Failed(fault),
                 Ok(Ok(Asked::Audit { audit })) => {
-                    tracing::info!(who, glob = ?audit.glob, "a person asks for an audit");
+                    tracing::info!(who, glob = audit.glob.as_deref(), "a person asks for an audit");
                     audit::audit(&doers, audit, &mut reader, &mut writer, &mut stop).await
                 }
                 Ok(Ok(Asked::Ledger(request))) => {

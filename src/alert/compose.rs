@@ -14,7 +14,7 @@ use crate::oci::Digest;
 use crate::pin::TagState;
 use crate::policy::judge::is_young;
 use crate::printable::is_unprintable;
-use crate::triage::Severity;
+use crate::triage::{Severity, YOUNG};
 
 /// How long the triage may take.
 const EXPLAIN_TIME: Duration = Duration::from_secs(5);
@@ -58,8 +58,8 @@ pub(super) async fn event(sources: &Sources, event: &Event, before: &[Waiting]) 
     }
     if young {
         notice.severity = Severity::Critical;
-        let reason = "the pin is younger than 72 h: it may itself be the hostile one";
-        notice.reasons.insert(0, reason.to_owned());
+        notice.reasons.retain(|reason| reason != YOUNG);
+        notice.reasons.insert(0, YOUNG.to_owned());
     }
     notice.ledger = Some(head(sources));
     notice

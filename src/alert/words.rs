@@ -143,10 +143,15 @@ pub(super) fn commands(event: &Event) -> Vec<Command> {
                 ),
             ));
         }
-        (EventKind::Deleted, ..) => commands.push(command(
-            "take the next answer for a first sight",
-            format!("immutag ledger forget {key} {REASON}"),
-        )),
+        (EventKind::Deleted, pinned, _) => {
+            let deny = |pinned| format!("immutag ledger revoke {pinned} {REASON}");
+            let to = "deny the recorded one everywhere, since it is hostile";
+            commands.extend(pinned.map(|pinned| command(to, deny(pinned))));
+            commands.push(command(
+                "take the next answer for a first sight",
+                format!("immutag ledger forget {key} {REASON}"),
+            ));
+        }
         (EventKind::Bypassed, ..) => commands.push(command(
             "find, on the client's host, the setting that is open",
             "immutag doctor".to_owned(),

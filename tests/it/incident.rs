@@ -1,17 +1,26 @@
-//! An overwritten release and its clean-up, replayed with a real registry: what clients get, what
-//! the ledger writes, and which commands end it. `docs/incident.md` is this run, for people.
+//! An overwritten release and its clean-up, replayed with a real registry and with nobody pulling:
+//! what the operator sees, in which order, and which commands end it. `docs/incident.md` is this
+//! run, for people; `--success-output immediate` prints it.
 //!
 //! A publisher's stolen account pushes over five tags of a scanner, as on 2026-04-22. Some hours
-//! later the publisher deletes what is hostile, or puts the genuine images back.
+//! later the publisher deletes what is hostile, or puts the genuine images back, or releases anew.
 
-use std::time::Duration;
+mod alerts;
+mod before;
+mod inside;
+
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 use crate::support::clients::Home;
 use crate::support::content::Image;
 use crate::support::docker_registry::DockerRegistry;
-use crate::support::http::Answer;
-use crate::support::immutag::Immutag;
-use crate::support::process::have;
+use crate::support::http::{Answer, Call};
+use crate::support::immutag::{Immutag, accepting};
+use crate::support::process::{Ran, have};
+use crate::support::receiver::{KEY, Receiver};
 use crate::support::setup::Setup;
 use crate::support::wait::{eventually, within};
 
@@ -22,85 +31,132 @@ const TAGS: [&str; 5] = ["latest", "alpine", "debian", "v2.1.20", "v2.1.20-debia
 /// What the publisher deletes first, and pushes again later.
 const DELETED: [&str; 2] = ["alpine", "debian"];
 
+/// What the publisher releases anew under the same name.
+const REBUILT: &str = "v2.1.20-debian";
+
+/// The clients: the one pulls all tags, the other only [`FAVOURITE`].
+const ALICE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 11);
+const BOB: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 12);
+const FAVOURITE: &str = "v2.1.20";
+
 /// How long an event may take that is written after the reply.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// The scanner's tags are held, and each pull asks: no test waits a minute.
+/// The scanner's tags are held.
 const RULES: &str = "\
 [[rule]]
 registry = \"registry.example\"
 repository = \"vendor/scanner\"
 on-conflict = \"hold\"
-recheck = \"0s\"
 ";
 
-/// The registry, and immutag between it and its clients.
+/// Every pin is asked for once a minute, and who pulled what is known.
+const TABLES: &str = "\
+[audit]
+interval = \"1m\"
+[journal]
+keep = \"90d\"
+";
+
+#[test]
+fn an_overwritten_release_is_told_with_nobody_pulling_and_ended_by_what_the_alerts_say() {
+    if !have(&["docker-registry", "skopeo"]) {
+        return;
+    }
+    // Both wait for the same minute.
+    std::thread::scope(|scope| {
+        scope.spawn(before::play);
+        inside::play();
+    });
+}
+
+/// The registry, immutag between it and its clients, and the operator's receiver of alerts.
 struct Incident {
     registry: DockerRegistry,
     immutag: Immutag,
+    receiver: Receiver,
+    /// How many messages were looked at.
+    seen: usize,
 }
 
 impl Incident {
-    /// The publisher has released; `None` without the registry's program.
-    fn new() -> Option<Self> {
-        if !have(&["docker-registry", "skopeo"]) {
-            return None;
-        }
-        let registry = DockerRegistry::start();
-        let setup = Setup::new().upstream(REGISTRY, registry.url());
-        let incident = Self { immutag: setup.rules(RULES).start(), registry };
+    /// The publisher has released.
+    fn new() -> Self {
+        let (registry, receiver) = (DockerRegistry::start(), Receiver::start());
+        let setup = Setup::new().upstream(REGISTRY, registry.url()).rules(RULES);
+        let key = setup.file("oncall.secret", KEY);
+        let signed = format!("secret-file = \"{}\"", key.display());
+        let setup = setup.tables(TABLES).tables(&receiver.table("oncall", &signed));
+        let incident = Self { immutag: setup.start(), registry, receiver, seen: 0 };
         for tag in TAGS {
             incident.push("genuine", tag);
         }
-        Some(incident)
+        incident
     }
 
-    /// Pushes an image over the tag: the publisher's, or the thief's.
-    fn push(&self, whose: &str, tag: &str) {
+    /// Pushes an image over the tag: the publisher's, or the thief's. When that was.
+    fn push(&self, whose: &str, tag: &str) -> Instant {
         self.registry.push(REPOSITORY, tag, &image(whose, tag));
-    }
-
-    fn attack(&self) {
-        for tag in TAGS {
-            self.push("hostile", tag);
-        }
+        Instant::now()
     }
 
     /// The publisher deletes what the thief pushed, and with it the tag.
-    fn delete_hostile(&self, tag: &str) {
+    fn delete_hostile(&self, tag: &str) -> Instant {
         self.registry.delete_manifest(REPOSITORY, image("hostile", tag).digest());
+        Instant::now()
     }
 
-    /// A client of the mirror pulls the tag.
-    fn pull(&self, tag: &str) -> Answer {
-        self.immutag.manifest(REGISTRY, REPOSITORY, tag)
+    /// A client of the mirror pulls a tag, or by digest.
+    fn pull(&self, client: Ipv4Addr, reference: &str) -> Answer {
+        let path = format!("{REPOSITORY}/manifests/{reference}?ns={REGISTRY}");
+        accepting(Call::new("GET", &self.immutag.mirror(&path))).from(client).send()
+    }
+
+    /// The clients pull, and the journal has it.
+    fn everybody_pulls(&self, whose: &str) {
+        for tag in TAGS {
+            self.assert_gets(whose, tag);
+            self.assert_history(tag, &[&format!("pinned {whose}")]);
+        }
+        let digest = image(whose, FAVOURITE).digest().to_owned();
+        assert_eq!(self.pull(BOB, FAVOURITE).digest(), digest);
+        eventually("the journal has both", || {
+            let found = self.immutag.cli(&["pulls", "--digest", &digest]).ok().stdout;
+            [ALICE, BOB].iter().all(|client| found.contains(&client.to_string()))
+        });
     }
 
     /// The client gets this one's image.
     #[track_caller]
     fn assert_gets(&self, whose: &str, tag: &str) {
-        let answer = self.pull(tag);
+        let answer = self.pull(ALICE, tag);
         assert_eq!(answer.digest(), image(whose, tag).digest(), "{tag}: {}", answer.text());
     }
 
-    /// The client gets no image and, on a mirror, no way to the registry. A whole pin is served
-    /// before the upstream is asked: one more client may get it.
+    /// The client gets no image and, on a mirror, no way to the registry.
     #[track_caller]
-    fn assert_refused(&self, tag: &str, words: &str) {
-        eventually(&format!("{tag} is refused"), || {
-            let text = self.pull(tag).text();
-            text.contains("application/vnd.immutag.blocked") && text.contains(words)
-        });
+    fn assert_refused(&self, reference: &str, words: &str) {
+        let text = self.pull(ALICE, reference).text();
+        let is_refused = text.contains("application/vnd.immutag.blocked") && text.contains(words);
+        assert!(is_refused, "{reference}: {text}");
     }
 
-    /// `immutag ledger …`, and what it prints for a person.
+    /// What a person types, and what that prints.
     #[track_caller]
     #[expect(clippy::print_stdout, reason = "the runbook is made of it")]
-    fn ledger(&self, words: &[&str]) -> String {
-        let command = [&["ledger"], words, &["--table"]].concat();
-        let printed = self.immutag.cli(&command).ok().stdout;
-        println!("$ immutag {}\n{printed}", command.join(" "));
-        printed
+    fn types(&self, words: &[&str]) -> Ran {
+        let ran = self.immutag.cli(words);
+        let Ran { status, stdout, stderr } = &ran;
+        let typed: Vec<_> = words.iter().map(|word| quoted(word)).collect();
+        println!("$ immutag {}\n{stdout}{stderr}({status})\n", typed.join(" "));
+        ran
+    }
+
+    /// The publisher says that it is over: the operator has everything asked for at once.
+    #[track_caller]
+    fn audits_now(&self, code: i32) {
+        let ran = self.types(&["audit", "now", "registry.example/vendor/**", "--table"]);
+        assert_eq!(ran.status.code(), Some(code), "{ran:?}");
     }
 
     /// The events of the tag, and for each whose image was observed with it; the last may come
@@ -118,128 +174,56 @@ impl Incident {
     fn history(&self, tag: &str) -> Vec<String> {
         let ran = self.immutag.cli(&["ledger", "history", &reference(tag), "--json"]).ok();
         let told = |line: &str| {
-            let event: serde_json::Value = serde_json::from_str(line).expect("a line of JSON");
+            let event: Value = serde_json::from_str(line).expect("a line of JSON");
             let digest = event["observed"]["digest"].as_str().unwrap_or_default();
-            let whose = ["genuine", "hostile"];
-            let whose = whose.into_iter().find(|it| image(it, tag).digest() == digest);
             let kind = event["kind"].as_str().expect("an event has a kind");
-            format!("{kind} {}", whose.unwrap_or_default()).trim().to_owned()
+            format!("{kind} {}", whose(digest, tag)).trim().to_owned()
         };
         ran.stdout.lines().map(told).collect()
     }
 
-    /// The tags that wait for a decision.
-    fn conflicts(&self) -> usize {
-        let ran = self.immutag.cli(&["ledger", "list", "--conflicts", "--json"]).ok();
-        ran.stdout.lines().count()
+    /// It is over: nothing waits for a decision, every tag stands for this one's image, real
+    /// clients get all of it, and the ledger is sound.
+    fn assert_over(&mut self, of: impl Fn(&str) -> &'static str) {
+        self.audits_now(0);
+        self.types(&["ledger", "list", "--conflicts", "--table"]);
+        let open = self.immutag.cli(&["ledger", "list", "--conflicts", "--json"]).ok().stdout;
+        assert_eq!(open, "");
+        let direct = self.immutag.addresses().direct.to_string();
+        let home = Home::plain(&[&direct]);
+        for tag in TAGS {
+            let reference = format!("{direct}/{REGISTRY}/{REPOSITORY}:{tag}");
+            assert_eq!(home.skopeo_digest(&reference), image(of(tag), tag).digest());
+            home.skopeo_copy(&reference).ok();
+        }
+        self.types(&["ledger", "verify", "--table"]).ok();
+        self.immutag.assert_alive_and_clean();
     }
 }
 
+/// The publisher's image of the tag; what the thief made of it, with a layer on top that runs
+/// first; or what the publisher released after that.
 fn image(whose: &str, tag: &str) -> Image {
-    Image::new(&format!("{whose} {tag}"))
+    let (base, sizes, entrypoint): (_, &[usize], _) = match whose {
+        "genuine" => ("scanner", &[2048, 512], "/scanner"),
+        "hostile" => ("scanner", &[2048, 512, 256], "/collector"),
+        "rebuilt" => ("scanner rebuilt", &[2048, 512], "/scanner"),
+        _ => panic!("nobody knows {whose}"),
+    };
+    Image::layered(&format!("{base} {tag}"), sizes).configured(&json!({"Entrypoint": [entrypoint]}))
+}
+
+/// Whose image of the tag that is, or nothing.
+fn whose(digest: &str, tag: &str) -> &'static str {
+    let all = ["genuine", "hostile", "rebuilt"];
+    all.into_iter().find(|it| image(it, tag).digest() == digest).unwrap_or_default()
+}
+
+/// A word as a person types it.
+fn quoted(word: &str) -> String {
+    if word.contains([' ', '*']) { format!("'{word}'") } else { word.to_owned() }
 }
 
 fn reference(tag: &str) -> String {
     format!("{REGISTRY}/{REPOSITORY}:{tag}")
-}
-
-#[test]
-fn tags_that_were_pinned_before_the_attack_stay_genuine_until_the_publisher_is_back() {
-    let Some(mut it) = Incident::new() else { return };
-    for tag in TAGS {
-        it.assert_gets("genuine", tag);
-        it.assert_history(tag, &["pinned genuine"]);
-    }
-    it.attack();
-    for tag in TAGS {
-        it.assert_gets("genuine", tag);
-        it.assert_history(tag, &["pinned genuine", "conflict hostile"]);
-        let warned = it.pull(tag).field("Warning").expect("a warning").to_owned();
-        assert!(warned.contains("is held at"), "{warned}");
-        println!("Warning: {warned}");
-    }
-    assert_eq!(it.conflicts(), TAGS.len());
-    it.ledger(&["list", "--conflicts"]);
-    it.ledger(&["history", &reference("v2.1.20")]);
-
-    // What is hostile goes nowhere any more, whatever the tags do.
-    for tag in TAGS {
-        let hostile = image("hostile", tag);
-        it.ledger(&["revoke", hostile.digest(), "--reason", "stolen account"]);
-    }
-    for tag in DELETED {
-        it.delete_hostile(tag);
-        it.assert_refused(tag, "deleted");
-        it.assert_history(tag, &["pinned genuine", "conflict hostile", "deleted"]);
-    }
-    for tag in TAGS {
-        it.push("genuine", tag);
-        it.assert_gets("genuine", tag);
-        let mut expected = vec!["pinned genuine", "conflict hostile"];
-        expected.extend(DELETED.contains(&tag).then_some("deleted"));
-        expected.push("healed genuine");
-        it.assert_history(tag, &expected);
-    }
-    assert_eq!(it.conflicts(), 0);
-    it.ledger(&["history", &reference("alpine")]);
-    assert_whole(&it);
-    it.ledger(&["verify"]);
-    it.immutag.assert_alive_and_clean();
-}
-
-#[test]
-fn a_first_sight_inside_the_attack_is_told_as_young_and_ended_by_one_command() {
-    let Some(mut it) = Incident::new() else { return };
-    it.attack();
-    for tag in TAGS {
-        it.assert_gets("hostile", tag);
-        it.assert_history(tag, &["pinned hostile"]);
-    }
-    for tag in DELETED {
-        it.delete_hostile(tag);
-        it.assert_refused(tag, "deleted");
-        it.assert_history(tag, &["pinned hostile", "deleted"]);
-    }
-    for tag in TAGS {
-        it.push("genuine", tag);
-        let mut expected = vec!["pinned hostile"];
-        expected.extend(DELETED.contains(&tag).then_some("deleted"));
-        expected.push("conflict genuine");
-        // Held, as it was first seen: which of both is the hostile one, only a person knows.
-        it.assert_gets("hostile", tag);
-        it.assert_history(tag, &expected);
-        let told = it.ledger(&["history", &reference(tag)]);
-        assert!(told.contains("it may itself be the hostile one"), "{told}");
-
-        let (genuine, hostile) = (image("genuine", tag), image("hostile", tag));
-        it.ledger(&[
-            "approve",
-            &reference(tag),
-            "--digest",
-            genuine.digest(),
-            "--revoke",
-            hostile.digest(),
-            "--reason",
-            "first seen while the account was stolen",
-        ]);
-        it.assert_gets("genuine", tag);
-        expected.push("approved genuine");
-        it.assert_history(tag, &expected);
-        it.assert_refused(hostile.digest(), "revoked");
-    }
-    assert_eq!(it.conflicts(), 0);
-    assert_whole(&it);
-    it.ledger(&["verify"]);
-    it.immutag.assert_alive_and_clean();
-}
-
-/// A real client gets the whole image, and the publisher's.
-fn assert_whole(it: &Incident) {
-    let direct = it.immutag.addresses().direct.to_string();
-    let home = Home::plain(&[&direct]);
-    for tag in TAGS {
-        let reference = format!("{direct}/{REGISTRY}/{REPOSITORY}:{tag}");
-        assert_eq!(home.skopeo_digest(&reference), image("genuine", tag).digest());
-        home.skopeo_copy(&reference).ok();
-    }
 }

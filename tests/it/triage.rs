@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::content::{Blob, Image, Index, Manifest, OCI_INDEX, OCI_MANIFEST};
+use crate::support::content::{Image, Index, OCI_INDEX};
 use crate::support::fault::Fault;
 use crate::support::immutag::Immutag;
 use crate::support::registry::ScriptedRegistry;
@@ -23,8 +23,9 @@ struct Stage {
 impl Stage {
     fn new(reaction: &str) -> Self {
         let registry = ScriptedRegistry::start();
-        let before = built(&Image::layered("app", &[64, 64]), &config("/app", "nothing to hide"));
-        let after = built(&Image::layered("app", &[64, 64, 64]), &config("/stealer", EVIL));
+        let before =
+            Image::layered("app", &[64, 64]).configured(&config("/app", "nothing to hide"));
+        let after = Image::layered("app", &[64, 64, 64]).configured(&config("/stealer", EVIL));
         registry.put_image("app", &before);
         registry.put_image("app", &after);
         registry.retag("app", "1.0.0", before.digest());
@@ -59,18 +60,6 @@ fn config(entrypoint: &str, label: &str) -> Value {
         "Env": ["TOKEN=hunter2"],
         "Labels": { "org.opencontainers.image.source": label, "x": label },
     })
-}
-
-/// The image with this in its config.
-fn built(image: &Image, inner: &Value) -> Image {
-    let mut config: Value = serde_json::from_slice(&image.config.bytes).expect("JSON");
-    config["config"] = inner.clone();
-    let config = Blob::new(config.to_string());
-    let mut manifest: Value = serde_json::from_slice(&image.manifest.blob.bytes).expect("JSON");
-    manifest["config"]["digest"] = json!(config.digest);
-    manifest["config"]["size"] = json!(config.bytes.len());
-    let manifest = Manifest::new(OCI_MANIFEST, manifest.to_string());
-    Image { manifest, config, ..image.clone() }
 }
 
 fn reasons(diff: &Value) -> String {

@@ -93,7 +93,8 @@ impl Play {
     }
 
     /// What the fault strikes. A tag whose answer does not come may have one pin or the other.
-    pub(super) fn act(&mut self) {
+    /// What comes behind the answers is waited for until the fault `has_struck`.
+    pub(super) fn act(&mut self, has_struck: impl Fn() -> bool) {
         match self.scene {
             Scene::FirstSight => {
                 self.registry.push_image("app", "1.0.0", "a");
@@ -132,14 +133,14 @@ impl Play {
             }
             Scene::Approve => self.approve(),
         }
-        self.let_background_work();
+        self.let_background_work(has_struck);
     }
 
     /// What comes right behind a pin: its config is fetched and held.
-    fn let_background_work(&self) {
+    fn let_background_work(&self, has_struck: impl Fn() -> bool) {
         let held = || crate::content::files(&self.immutag.data_dir().join("held")).len();
         let before = held();
-        within(Duration::from_millis(300), || held() > before);
+        within(Duration::from_millis(300), || has_struck() || held() > before);
     }
 
     fn approve(&mut self) {

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -86,6 +87,18 @@ impl Image {
         };
         let layers: Vec<_> = sizes_bytes.iter().enumerate().map(layer).collect();
         Self::assemble(seed, "amd64", layers, false)
+    }
+
+    /// The same OCI image with this as what its config says of running it.
+    pub(crate) fn configured(&self, inner: &Value) -> Self {
+        let mut config: Value = serde_json::from_slice(&self.config.bytes).expect("JSON");
+        config["config"] = inner.clone();
+        let config = Blob::new(config.to_string());
+        let mut manifest: Value = serde_json::from_slice(&self.manifest.blob.bytes).expect("JSON");
+        manifest["config"]["digest"] = config.digest.as_str().into();
+        manifest["config"]["size"] = config.bytes.len().into();
+        let manifest = Manifest::new(OCI_MANIFEST, manifest.to_string());
+        Self { manifest, config, ..self.clone() }
     }
 
     pub(crate) fn digest(&self) -> &str {

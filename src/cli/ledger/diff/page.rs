@@ -179,13 +179,14 @@ fn decisions(page: &mut Page, explained: &Explained) {
     let Triage { before, after, .. } = triage;
     page.section("DECIDE");
     let commands = if *is_open {
-        [
+        vec![
             ("follow it", format!("approve {key} --digest {after}")),
+            ("deny the old", format!("approve {key} --digest {after} --revoke {before}")),
             ("keep what was", format!("reject {key} --digest {after}")),
             ("deny it", format!("revoke {after}")),
         ]
     } else {
-        [
+        vec![
             ("go back", format!("approve {key} --digest {before}")),
             ("deny the new", format!("revoke {after}")),
             ("deny the old", format!("revoke {before}")),

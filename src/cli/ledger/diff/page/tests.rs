@@ -99,6 +99,7 @@ fn the_page_says_what_changed_and_what_decides() {
 
     DECIDE
       follow it       immutag ledger approve docker.io/library/app:1.0.0 --digest sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb --reason WHY
+      deny the old    immutag ledger approve docker.io/library/app:1.0.0 --digest sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb --revoke sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa --reason WHY
       keep what was   immutag ledger reject docker.io/library/app:1.0.0 --digest sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb --reason WHY
       deny it         immutag ledger revoke sha256:bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb --reason WHY
     "#);

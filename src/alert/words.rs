@@ -8,8 +8,20 @@ use crate::triage::Severity;
 /// Where the author of a command puts a reason.
 const REASON: &str = "--reason 'WHY'";
 
+/// What the event's tag stood for right after it, as far as it changes what is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing: what was imported is not confirmed yet.
+    Claimed,
+    /// A pin, or what is no matter here.
+    #[default]
+    Pinned,
+    /// A pin that was too young to outlive its tag's deletion.
+    TakenBack,
+}
+
 /// What happened, in a sentence or two. Tags and digests are of a form that needs no escape.
-pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
+pub(super) fn sentence(event: &Event, reaction: Option<&str>, standing: Standing) -> String {
     let Event { kind, .. } = event;
     let tag = event.key.as_ref().map_or_else(|| "the ledger".to_owned(), ToString::to_string);
     let pinned = event.pinned.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
@@ -18,6 +30,14 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
     let moved = format!("the upstream answers {observed}, the ledger holds {pinned}");
     let effect = effect(reaction);
     match kind {
+        EventKind::Conflict | EventKind::Flapped | EventKind::Repeated
+            if standing == Standing::Claimed =>
+        {
+            format!(
+                "{tag} is not what was imported: the upstream answers {observed}, imported was \
+                 {pinned}. Clients are refused."
+            )
+        }
         EventKind::Accepted => {
             format!("{tag}: {observed} stood long enough and is the pin now, by the rule.")
         }
@@ -28,6 +48,13 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
         ),
         EventKind::Confirmed => format!("{tag}: the upstream agrees with what was imported."),
         EventKind::Conflict => format!("{tag} moved: {moved}.{effect}"),
+        EventKind::Deleted if standing == Standing::TakenBack => format!(
+            "{tag}: the upstream says that the tag is gone, so soon after its first sight that it \
+             may have been taken back. Clients are refused."
+        ),
+        EventKind::Deleted if event.pinned.is_some() => {
+            format!("{tag}: the upstream says that the tag is gone. Clients get the recorded one.")
+        }
         EventKind::Deleted => format!("{tag}: the upstream says that the tag is gone."),
         EventKind::Downgraded => format!("{tag}: the upstream answers a part of the pinned index."),
         EventKind::Extended => format!("{tag}: the pinned index gained platforms."),
@@ -126,12 +153,12 @@ pub(super) const fn is_move(kind: EventKind) -> bool {
 }
 
 /// What a person can do about it, with the reference and the digests filled in.
-pub(super) fn commands(event: &Event) -> Vec<Command> {
+pub(super) fn commands(event: &Event, standing: Standing) -> Vec<Command> {
     let Some(key) = &event.key else { return Vec::new() };
     let command = |to: &str, run: String| Command { to: to.to_owned(), run };
     let mut commands = vec![command("look", format!("immutag ledger show {key}"))];
     let observed = event.observed_digest();
-    if is_move(event.kind) || event.kind == EventKind::Followed {
+    if is_move(event.kind) && standing != Standing::Claimed {
         commands.push(command("see what changed", format!("immutag ledger diff {key}")));
     }
     match (event.kind, event.pinned, observed) {
@@ -143,14 +170,30 @@ pub(super) fn commands(event: &Event) -> Vec<Command> {
                 ),
             ));
         }
-        (EventKind::Deleted, ..) => commands.push(command(
-            "take the next answer for a first sight",
-            format!("immutag ledger forget {key} {REASON}"),
-        )),
+        (EventKind::Deleted, pinned, _) => {
+            let approve =
+                |pinned| format!("immutag ledger approve {key} --digest {pinned} {REASON}");
+            let pinned = pinned.filter(|_| standing == Standing::TakenBack);
+            commands.extend(pinned.map(|it| command("serve the recorded one", approve(it))));
+            commands.push(command(
+                "take the next answer for a first sight",
+                format!("immutag ledger forget {key} {REASON}"),
+            ));
+        }
         (EventKind::Bypassed, ..) => commands.push(command(
             "find, on the client's host, the setting that is open",
             "immutag doctor".to_owned(),
         )),
+        (kind, _, Some(observed)) if is_move(kind) && standing == Standing::Claimed => {
+            commands.push(command(
+                "take what the upstream answers",
+                format!("immutag ledger approve {key} --digest {observed} {REASON}"),
+            ));
+            commands.push(command(
+                "drop what was imported: the next answer is a first sight",
+                format!("immutag ledger forget {key} {REASON}"),
+            ));
+        }
         (kind, pinned, Some(observed)) if is_move(kind) => {
             commands.extend(decisions(&key.to_string(), pinned, &observed, &command));
         }
@@ -204,7 +247,7 @@ mod tests {
         };
         for kind in EventKind::ALL {
             let event = Draft::new(kind, Some(key.clone())).at(1, 1);
-            let sentence = sentence(&event, Some("hold"));
+            let sentence = sentence(&event, Some("hold"), Standing::Pinned);
             assert!(sentence.ends_with('.') && sentence.len() > 20, "{sentence}");
             if is_move(kind) {
                 assert!(sentence.contains("a.example/app:1.0.0"), "{sentence}");

@@ -11,7 +11,7 @@ use crate::ledger::StoredManifest;
 use crate::oci::Digest;
 use crate::pin::TagState;
 use crate::policy::judge::is_young;
-use crate::triage::{Case, Material, Severity, Side, compare};
+use crate::triage::{Case, Material, Severity, Side, YOUNG_PIN, compare};
 
 /// How long the ledger may take to give a manifest back. The event waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,8 +38,7 @@ impl Pull {
         }
         let now_ms = self.edges.clock.wall_ms();
         let is_young = is_conflict && state.pin.as_ref().is_some_and(|pin| is_young(pin, now_ms));
-        let words = "the pin is younger than 72 h: it may itself be the hostile one";
-        let warning = if is_young { words } else { "" };
+        let warning = if is_young { YOUNG_PIN } else { "" };
         let alone = || Remark { why: warning.to_owned(), severity: None };
         let Some(pin) = state.standing().filter(|pin| pin.content != observed.content) else {
             return alone();
@@ -53,9 +52,8 @@ impl Pull {
             is_young,
             now_ms,
         });
-        let glue = if is_young { "; " } else { "" };
-        let why = format!("{warning}{glue}{}", triage.summary());
-        Remark { why, severity: Some(triage.severity) }
+        // It says itself, of a young pin, that it is one.
+        Remark { why: triage.summary(), severity: Some(triage.severity) }
     }
 
     /// A pinned manifest's bytes, from memory or the ledger.

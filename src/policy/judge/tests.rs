@@ -297,7 +297,7 @@ fn a_tag_that_is_gone_stays_only_if_its_pin_was_old_by_then() {
     assert_eq!(tag.sees(&image(2)).1, Some(EventKind::Conflict), "back with other content");
     let mut old = Tag::under(rule(Reaction::Hold));
     old.sees(&a);
-    old = old.wait(3 * DAY);
+    old.wait(3 * DAY);
     assert_eq!(judge_gone(&old.state, old.now_ms), (Some(EventKind::Deleted), Serve::Pinned));
     old.write(EventKind::Deleted, None);
     assert_eq!(judge_gone(&old.state, old.now_ms), (None, Serve::Pinned));

@@ -128,12 +128,7 @@ impl App {
         let pull = Pull::new(edges, settings);
         // Before the first client comes: what it sees is told.
         let alerts = telling::alerts(config, &pull, &journal)?;
-        let mut wiring = Wiring {
-            pull: Arc::clone(&pull),
-            journal: Arc::clone(&journal),
-            stopped,
-            running: JoinSet::new(),
-        };
+        let mut wiring = Wiring::new(&pull, &journal, stopped);
         let (listeners, certificates) = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;

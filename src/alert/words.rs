@@ -24,20 +24,14 @@ pub(super) enum Standing {
 pub(super) fn sentence(event: &Event, reaction: Option<&str>, standing: Standing) -> String {
     let Event { kind, .. } = event;
     let tag = event.key.as_ref().map_or_else(|| "the ledger".to_owned(), ToString::to_string);
-    let pinned = event.pinned.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
-    let observed = event.observed_digest();
-    let observed = observed.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+    let (pinned, observed) = (named(event.pinned), named(event.observed_digest()));
     let moved = format!("the upstream answers {observed}, the ledger holds {pinned}");
     let effect = effect(reaction);
     match kind {
-        EventKind::Conflict | EventKind::Flapped | EventKind::Repeated
-            if standing == Standing::Claimed =>
-        {
-            format!(
-                "{tag} is not what was imported: the upstream answers {observed}, imported was \
-                 {pinned}. Clients are refused."
-            )
-        }
+        kind if standing == Standing::Claimed && is_open(*kind) => format!(
+            "{tag} is not what was imported: the upstream answers {observed}, imported was \
+             {pinned}. Clients are refused."
+        ),
         EventKind::Accepted => {
             format!("{tag}: {observed} stood long enough and is the pin now, by the rule.")
         }
@@ -48,14 +42,10 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>, standing: Standing
         ),
         EventKind::Confirmed => format!("{tag}: the upstream agrees with what was imported."),
         EventKind::Conflict => format!("{tag} moved: {moved}.{effect}"),
-        EventKind::Deleted if standing == Standing::TakenBack => format!(
-            "{tag}: the upstream says that the tag is gone, so soon after its first sight that it \
-             may have been taken back. Clients are refused."
-        ),
-        EventKind::Deleted if event.pinned.is_some() => {
-            format!("{tag}: the upstream says that the tag is gone. Clients get the recorded one.")
+        EventKind::Deleted => {
+            let effect = of_deletion(event, standing);
+            format!("{tag}: the upstream says that the tag is gone.{effect}")
         }
-        EventKind::Deleted => format!("{tag}: the upstream says that the tag is gone."),
         EventKind::Downgraded => format!("{tag}: the upstream answers a part of the pinned index."),
         EventKind::Extended => format!("{tag}: the pinned index gained platforms."),
         EventKind::Flapped => {
@@ -103,6 +93,27 @@ const fn of_ledger(kind: EventKind) -> &'static str {
             "A person accepted a ledger that is older than its anchor: what was recorded since is \
              lost."
         }
+    }
+}
+
+fn named(digest: Option<Digest>) -> String {
+    digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
+}
+
+/// Whether a conflict is open by such an event, with what was imported as with a pin.
+const fn is_open(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Conflict | EventKind::Flapped | EventKind::Repeated)
+}
+
+/// What clients get of a tag that is gone.
+fn of_deletion(event: &Event, standing: Standing) -> &'static str {
+    match standing {
+        Standing::TakenBack => {
+            " That was so soon after its first sight that it may have been taken back: clients are \
+             refused."
+        }
+        Standing::Pinned if event.pinned.is_some() => " Clients get the recorded one.",
+        Standing::Claimed | Standing::Pinned => "",
     }
 }
 

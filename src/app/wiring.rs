@@ -25,13 +25,22 @@ const CLOSE_OLD_EVERY: Duration = Duration::from_secs(10);
 
 /// The tasks of a process, and what they need.
 pub(super) struct Wiring {
-    pub(super) pull: Arc<Pull>,
-    pub(super) journal: Arc<Journal>,
+    pull: Arc<Pull>,
+    journal: Arc<Journal>,
     pub(super) stopped: watch::Receiver<bool>,
     pub(super) running: JoinSet<()>,
 }
 
 impl Wiring {
+    pub(super) fn new(
+        pull: &Arc<Pull>,
+        journal: &Arc<Journal>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
+        let (pull, journal) = (Arc::clone(pull), Arc::clone(journal));
+        Self { pull, journal, stopped, running: JoinSet::new() }
+    }
+
     pub(super) fn close_old(&mut self, store: Arc<FsStore>) {
         let mut stopped = self.stopped.clone();
         self.running.spawn(async move {

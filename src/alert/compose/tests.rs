@@ -112,6 +112,7 @@ async fn an_alert_says_what_happened_since_when_and_which_commands_end_it() {
     let (tag, new) = ("a.example/app:1.0.0", digest(2));
     let expected = [
         format!("immutag ledger show {tag}"),
+        format!("immutag ledger diff {tag}"),
         format!("immutag ledger approve {tag} --digest {new} --reason 'WHY'"),
         format!("immutag ledger reject {tag} --digest {new} --reason 'WHY'"),
         format!("immutag ledger revoke {new} --reason 'WHY'"),
@@ -223,7 +224,7 @@ async fn what_is_not_what_was_imported_is_refused_and_ended_by_what_the_ledger_t
 async fn a_deletion_says_what_clients_get_and_how_a_young_pin_is_served_all_the_same() {
     let deleted = [EventKind::Pinned, EventKind::Deleted];
     let (text, runs) = told(&deleted, 1).await;
-    assert!(text.contains("Clients are refused"), "{text}");
+    assert!(text.contains("clients are refused"), "{text}");
     assert!(runs.contains(&format!("approve a.example/app:1.0.0 --digest {}", digest(1))));
     let (text, runs) = told(&deleted, 4).await;
     assert!(text.contains("Clients get the recorded one"), "{text}");

@@ -1,6 +1,7 @@
 //! The wired graph: what `serve` runs, and what the demo and the tests run in their own process.
 
 mod telling;
+mod wiring;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -9,24 +10,19 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::Either;
 use thiserror::Error;
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::admin::Admin;
+use self::wiring::Wiring;
 use crate::admin::socket::{self, Doers};
 use crate::alert::Alerts;
-use crate::audit::Audit;
 use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::certificate::CertificateFault;
 use crate::config::{Config, ListenerConfig};
-use crate::http::listener::{AllowFrom, Listener, ListenerLimits};
 use crate::http::tls::ServerTls;
-use crate::http::{Noting, Registry};
 use crate::journal::{self, Journal};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
 use crate::metrics::Metrics;
@@ -34,9 +30,6 @@ use crate::notify::WebhookSetupError;
 use crate::oci::Registry as Name;
 use crate::pull::{Edges, Pull, Settings};
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
-
-/// How often it is looked for files that were open for long enough.
-const CLOSE_OLD_EVERY: Duration = Duration::from_secs(10);
 
 /// Why the process cannot run. Nothing was served.
 #[derive(Debug, Error)]
@@ -135,12 +128,7 @@ impl App {
         let pull = Pull::new(edges, settings);
         // Before the first client comes: what it sees is told.
         let alerts = telling::alerts(config, &pull, &journal)?;
-        let mut wiring = Wiring {
-            pull: Arc::clone(&pull),
-            journal: Arc::clone(&journal),
-            stopped,
-            running: JoinSet::new(),
-        };
+        let mut wiring = Wiring::new(&pull, &journal, stopped);
         let (listeners, certificates) = wiring.listen(&config.listeners).await?;
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
@@ -182,12 +170,15 @@ impl App {
     /// they were.
     pub fn reload(&self, config: &Config) -> Result<(), StartError> {
         let settings = settings(config, &self.pull.edges().metrics);
+        let settings = settings.and_then(|settings| {
+            self.alerts.reload(&config.webhooks)?;
+            Ok(settings)
+        });
         match &settings {
             Ok(_) => self.reload_certificates(&config.listeners),
             Err(_) => self.reload_certificates(&[]),
         }
         let settings = settings?;
-        self.alerts.reload(&config.webhooks)?;
         self.pull.reload(settings);
         Ok(())
     }
@@ -307,127 +298,4 @@ async fn open_ledger(
     };
     let opened = tokio::task::spawn_blocking(move || FileLedger::open(&options, clock)).await;
     Ok(Arc::new(opened.expect("opening the ledger does not panic")?))
-}
-
-struct Wiring {
-    pull: Arc<Pull>,
-    journal: Arc<Journal>,
-    stopped: watch::Receiver<bool>,
-    running: JoinSet<()>,
-}
-
-impl Wiring {
-    fn close_old(&mut self, store: Arc<FsStore>) {
-        let mut stopped = self.stopped.clone();
-        self.running.spawn(async move {
-            let stop = stopped.wait_for(|stop| *stop);
-            tokio::pin!(stop);
-            while tokio::time::timeout(CLOSE_OLD_EVERY, &mut stop).await.is_err() {
-                store.close_old();
-            }
-        });
-    }
-
-    fn resume(&mut self) {
-        let (pull, mut stopped) = (Arc::clone(&self.pull), self.stopped.clone());
-        self.running.spawn(async move {
-            tokio::select! {
-                () = pull.retain() => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
-            }
-        });
-    }
-
-    fn watch(&mut self) {
-        let (audit, mut stopped) = (Audit::new(Arc::clone(&self.pull)), self.stopped.clone());
-        self.running.spawn(async move {
-            tokio::select! {
-                () = audit.run() => {}
-                _ = stopped.wait_for(|stop| *stop) => {}
-            }
-        });
-    }
-
-    async fn listen(
-        &mut self,
-        configured: &[ListenerConfig],
-    ) -> Result<(Vec<ListenerConfig>, Vec<Arc<ServerTls>>), StartError> {
-        let metrics = Arc::clone(&self.pull.edges().metrics);
-        let mut bound = Vec::new();
-        for config in configured {
-            let tls = ServerTls::open(config, &metrics)
-                .map_err(|source| StartError::Certificate { address: config.address, source })?;
-            let socket = bind(config.address, config.kind.name()).await?;
-            let address = socket.local_addr().unwrap_or(config.address);
-            let config = ListenerConfig { address, ..config.clone() };
-            bound.push((socket, config, tls));
-        }
-        let configs: Vec<_> = bound.iter().map(|(_, config, _)| config.clone()).collect();
-        let certificates: Vec<_> = bound.iter().filter_map(|(_, _, tls)| tls.clone()).collect();
-        for tls in &certificates {
-            self.running.spawn(Arc::clone(tls).watch(self.stopped.clone()));
-        }
-        for (socket, config, tls) in bound {
-            let listener = listener_name(&config, &configs);
-            let noting = Noting { journal: Arc::clone(&self.journal), listener };
-            let service = Registry::new(Arc::clone(&self.pull), config.clone(), noting);
-            let service = Arc::new(service);
-            let answer = move |request, peer| {
-                if let Some(response) = service.call_again(&request, peer) {
-                    return Either::Left(std::future::ready(response));
-                }
-                let service = Arc::clone(&service);
-                // Boxed: hyper keeps room for it in every connection, and most of them are idle.
-                Either::Right(Box::pin(async move { service.call(request, peer).await }))
-            };
-            let listener = Listener {
-                socket,
-                name: config.kind.name(),
-                allow_from: AllowFrom(config.allow_from.clone()),
-                limits: ListenerLimits::of(&config),
-                tls,
-                metrics: Arc::clone(&metrics),
-            };
-            self.running.spawn(listener.run(answer, self.stopped.clone()));
-        }
-        Ok((configs, certificates))
-    }
-
-    async fn admin(
-        &mut self,
-        config: &Config,
-        store: &Arc<FsStore>,
-    ) -> Result<SocketAddr, StartError> {
-        let socket = bind(config.admin.address, "admin").await?;
-        let address = socket.local_addr().unwrap_or(config.admin.address);
-        let store = Arc::clone(store);
-        let observe_cache = Box::new(move || store.observe());
-        let hosts = config.admin.hosts.clone();
-        let service = Arc::new(Admin::new(Arc::clone(&self.pull), hosts, observe_cache));
-        let answer = move |request, _peer| std::future::ready(service.answer(&request));
-        let listener = Listener {
-            socket,
-            name: "admin",
-            allow_from: AllowFrom::default(),
-            limits: ListenerLimits::default(),
-            tls: None,
-            metrics: Arc::clone(&self.pull.edges().metrics),
-        };
-        self.running.spawn(listener.run(answer, self.stopped.clone()));
-        Ok(address)
-    }
-}
-
-/// A listener as the journal names it: its kind, with its address where there are several of it.
-fn listener_name(config: &ListenerConfig, all: &[ListenerConfig]) -> Arc<str> {
-    let kind = config.kind.name();
-    match all.iter().filter(|other| other.kind == config.kind).count() {
-        0 | 1 => kind.into(),
-        _ => format!("{kind}@{}", config.address).into(),
-    }
-}
-
-async fn bind(address: SocketAddr, what: &'static str) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|source| StartError::Bind { address, what, source })
 }

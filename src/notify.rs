@@ -13,6 +13,7 @@ mod sign;
 mod slack;
 
 pub use client::{Notifier, Webhook, WebhookSetupError};
+pub use cloud_event::time;
 pub use fault::DeliveryFault;
 pub use notice::{Command, Head, Notice, Pulled, Puller, Repeats};
 

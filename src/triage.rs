@@ -40,8 +40,8 @@ pub const FEW: usize = 12;
 /// The most characters of a [`Triage::summary`].
 pub const SUMMARY_LIMIT: usize = 300;
 
-/// What is said of a pin that is younger than 72 h.
-pub const YOUNG: &str = "the pin is younger than 72 h: it may itself be the hostile one";
+/// What is to be known first of a conflict with a pin that proves little.
+pub const YOUNG_PIN: &str = "the pin is younger than 72 h: it may itself be the hostile one";
 
 /// How many platforms of an index are looked into.
 pub const PLATFORMS_LOOKED_INTO: usize = 4;
@@ -159,9 +159,14 @@ pub fn compare(case: &Case<'_>) -> Triage {
 
 impl Triage {
     /// Severity and reasons on one line of at most [`SUMMARY_LIMIT`] characters, escaped.
+    ///
+    /// That the pin is young comes first: it turns round what the rest means.
     pub fn summary(&self) -> String {
-        let line = format!("looks {} (a hint): {}", self.severity, self.reasons.join("; "));
-        escape_within(&line, SUMMARY_LIMIT)
+        let is_young = self.reasons.iter().any(|reason| reason == YOUNG_PIN);
+        let reasons = self.reasons.iter().map(String::as_str).filter(|it| *it != YOUNG_PIN);
+        let reasons = reasons.collect::<Vec<_>>().join("; ");
+        let first = if is_young { format!("{YOUNG_PIN}; ") } else { String::new() };
+        escape_within(&format!("{first}looks {} (a hint): {reasons}", self.severity), SUMMARY_LIMIT)
     }
 }
 

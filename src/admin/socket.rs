@@ -1,10 +1,11 @@
 //! The Unix socket by which a running server is told what a person decides.
 //!
-//! One connection carries one request, a line of JSON ([`Request`], or [`canary::Asked`]), and its
-//! answer, a line of JSON per piece ([`Line`]); the last one is `done`, `failed`, `refused`,
-//! `audited` or `warmed`. Who asks is what
-//! the kernel says of the peer; nobody but the server's own user and root is heard.
+//! One connection carries one request, a line of JSON ([`asked::Asked`]), and its answer, a line of
+//! JSON per piece ([`Line`]); the last one is `done`, `explained`, `failed`, `refused`, `audited` or
+//! `warmed`. Who asks is what the kernel says of the peer; nobody but the server's own user and root
+//! is heard.
 
+pub mod asked;
 mod audit;
 pub mod cache;
 pub mod canary;
@@ -33,8 +34,8 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use self::asked::{Asked, NotifyRequest};
 use self::cache::CacheReply;
-use self::canary::{Asked, NotifyRequest};
 use super::user;
 use crate::alert::{Alerts, WebhookState};
 use crate::audit::now::{Finding, Progress, Tally};

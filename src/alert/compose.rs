@@ -7,14 +7,15 @@ use tokio::time::timeout;
 
 use super::queue::{Skipped, Waiting};
 use super::sources::{Explained, Pulls, Sources};
-use super::words;
+use super::words::{self, Standing};
 use crate::event::{Event, EventKind};
-use crate::notify::{Head, Notice, Pulled, Puller, Repeats};
+use crate::notify::{Head, Notice, Pulled, Puller, Repeats, time};
 use crate::oci::Digest;
 use crate::pin::TagState;
-use crate::policy::judge::is_young;
-use crate::printable::is_unprintable;
-use crate::triage::{Severity, YOUNG};
+use crate::policy::Serve;
+use crate::policy::judge::{is_young, judge_gone};
+use crate::printable::escape_within;
+use crate::triage::{Severity, YOUNG_PIN};
 
 /// How long the triage may take.
 const EXPLAIN_TIME: Duration = Duration::from_secs(5);
@@ -37,13 +38,14 @@ pub(super) async fn event(sources: &Sources, event: &Event, before: &[Waiting]) 
     let reaction = event.key.as_ref().and_then(|key| (sources.reaction)(key));
     let explained = explained(sources, event).await;
     let young = is_of_young_pin(event, state.as_deref());
+    let standing = state.as_deref().map(|state| standing(event, state)).unwrap_or_default();
     let mut notice = Notice {
         id: id(sources, Waiting::at(event.sequence, event.time_ms)),
-        text: words::sentence(event, reaction),
+        text: words::sentence(event, reaction, standing),
         reaction: reaction.map(str::to_owned),
         pin_is_young: young,
         pulls: pulls(sources, event).await,
-        commands: words::commands(event),
+        commands: words::commands(event, standing),
         repeats: repeats(before, event),
         since: time(since(event, state.as_deref())),
         pinned_since: pinned_since(event, state.as_deref()).and_then(time),
@@ -58,11 +60,22 @@ pub(super) async fn event(sources: &Sources, event: &Event, before: &[Waiting]) 
     }
     if young {
         notice.severity = Severity::Critical;
-        notice.reasons.retain(|reason| reason != YOUNG);
-        notice.reasons.insert(0, YOUNG.to_owned());
+        notice.reasons.retain(|reason| reason != YOUNG_PIN);
+        notice.reasons.insert(0, YOUNG_PIN.to_owned());
     }
     notice.ledger = Some(head(sources));
     notice
+}
+
+fn standing(event: &Event, state: &TagState) -> Standing {
+    let is_gone = event.kind == EventKind::Deleted;
+    if state.pin.is_none() && state.claim.is_some() {
+        Standing::Claimed
+    } else if is_gone && judge_gone(state, event.time_ms).1 == Serve::Refusal {
+        Standing::TakenBack
+    } else {
+        Standing::Pinned
+    }
 }
 
 /// The state of the event's tag right after it; `None` if the ledger cannot say now: the event is
@@ -203,24 +216,8 @@ fn head(sources: &Sources) -> Head {
 
 /// Text that is not ours: what hides or moves text is spelled out, and too much is cut.
 fn plain(text: &str) -> Option<String> {
-    let mut plain = String::new();
-    for (index, letter) in text.chars().enumerate() {
-        if index == MAX_TEXT {
-            plain.push('…');
-            break;
-        }
-        if is_unprintable(letter) {
-            plain.extend(letter.escape_default());
-        } else {
-            plain.push(letter);
-        }
-    }
+    let plain = escape_within(text, MAX_TEXT);
     (!plain.is_empty()).then_some(plain)
-}
-
-fn time(ms: u64) -> Option<String> {
-    let stamp = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
-    Some(stamp.to_string())
 }
 
 #[cfg(test)]

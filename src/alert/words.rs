@@ -8,16 +8,30 @@ use crate::triage::Severity;
 /// Where the author of a command puts a reason.
 const REASON: &str = "--reason 'WHY'";
 
+/// What the event's tag stood for right after it, as far as it changes what is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// Nothing: what was imported is not confirmed yet.
+    Claimed,
+    /// A pin, or what is no matter here.
+    #[default]
+    Pinned,
+    /// A pin that was too young to outlive its tag's deletion.
+    TakenBack,
+}
+
 /// What happened, in a sentence or two. Tags and digests are of a form that needs no escape.
-pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
+pub(super) fn sentence(event: &Event, reaction: Option<&str>, standing: Standing) -> String {
     let Event { kind, .. } = event;
     let tag = event.key.as_ref().map_or_else(|| "the ledger".to_owned(), ToString::to_string);
-    let pinned = event.pinned.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
-    let observed = event.observed_digest();
-    let observed = observed.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string());
+    let (pinned, observed) = (named(event.pinned), named(event.observed_digest()));
     let moved = format!("the upstream answers {observed}, the ledger holds {pinned}");
     let effect = effect(reaction);
     match kind {
+        kind if standing == Standing::Claimed && is_open(*kind) => format!(
+            "{tag} is not what was imported: the upstream answers {observed}, imported was \
+             {pinned}. Clients are refused."
+        ),
         EventKind::Accepted => {
             format!("{tag}: {observed} stood long enough and is the pin now, by the rule.")
         }
@@ -28,7 +42,10 @@ pub(super) fn sentence(event: &Event, reaction: Option<&str>) -> String {
         ),
         EventKind::Confirmed => format!("{tag}: the upstream agrees with what was imported."),
         EventKind::Conflict => format!("{tag} moved: {moved}.{effect}"),
-        EventKind::Deleted => format!("{tag}: the upstream says that the tag is gone."),
+        EventKind::Deleted => {
+            let effect = of_deletion(event, standing);
+            format!("{tag}: the upstream says that the tag is gone.{effect}")
+        }
         EventKind::Downgraded => format!("{tag}: the upstream answers a part of the pinned index."),
         EventKind::Extended => format!("{tag}: the pinned index gained platforms."),
         EventKind::Flapped => {
@@ -79,6 +96,27 @@ const fn of_ledger(kind: EventKind) -> &'static str {
     }
 }
 
+fn named(digest: Option<Digest>) -> String {
+    digest.map_or_else(|| "nothing".to_owned(), |digest| digest.to_string())
+}
+
+/// Whether a conflict is open by such an event, with what was imported as with a pin.
+const fn is_open(kind: EventKind) -> bool {
+    matches!(kind, EventKind::Conflict | EventKind::Flapped | EventKind::Repeated)
+}
+
+/// What clients get of a tag that is gone.
+fn of_deletion(event: &Event, standing: Standing) -> &'static str {
+    match standing {
+        Standing::TakenBack => {
+            " That was so soon after its first sight that it may have been taken back: clients are \
+             refused."
+        }
+        Standing::Pinned if event.pinned.is_some() => " Clients get the recorded one.",
+        Standing::Claimed | Standing::Pinned => "",
+    }
+}
+
 /// What clients get while a conflict is open.
 fn effect(reaction: Option<&str>) -> &'static str {
     match reaction {
@@ -126,12 +164,12 @@ pub(super) const fn is_move(kind: EventKind) -> bool {
 }
 
 /// What a person can do about it, with the reference and the digests filled in.
-pub(super) fn commands(event: &Event) -> Vec<Command> {
+pub(super) fn commands(event: &Event, standing: Standing) -> Vec<Command> {
     let Some(key) = &event.key else { return Vec::new() };
     let command = |to: &str, run: String| Command { to: to.to_owned(), run };
     let mut commands = vec![command("look", format!("immutag ledger show {key}"))];
     let observed = event.observed_digest();
-    if is_move(event.kind) || event.kind == EventKind::Followed {
+    if is_move(event.kind) && standing != Standing::Claimed {
         commands.push(command("see what changed", format!("immutag ledger diff {key}")));
     }
     match (event.kind, event.pinned, observed) {
@@ -144,6 +182,10 @@ pub(super) fn commands(event: &Event) -> Vec<Command> {
             ));
         }
         (EventKind::Deleted, pinned, _) => {
+            let approve =
+                |pinned| format!("immutag ledger approve {key} --digest {pinned} {REASON}");
+            let pinned = pinned.filter(|_| standing == Standing::TakenBack);
+            commands.extend(pinned.map(|it| command("serve the recorded one", approve(it))));
             let deny = |pinned| format!("immutag ledger revoke {pinned} {REASON}");
             let to = "deny the recorded one everywhere, since it is hostile";
             commands.extend(pinned.map(|pinned| command(to, deny(pinned))));
@@ -156,6 +198,16 @@ pub(super) fn commands(event: &Event) -> Vec<Command> {
             "find, on the client's host, the setting that is open",
             "immutag doctor".to_owned(),
         )),
+        (kind, _, Some(observed)) if is_move(kind) && standing == Standing::Claimed => {
+            commands.push(command(
+                "take what the upstream answers",
+                format!("immutag ledger approve {key} --digest {observed} {REASON}"),
+            ));
+            commands.push(command(
+                "drop what was imported: the next answer is a first sight",
+                format!("immutag ledger forget {key} {REASON}"),
+            ));
+        }
         (kind, pinned, Some(observed)) if is_move(kind) => {
             commands.extend(decisions(&key.to_string(), pinned, &observed, &command));
         }
@@ -209,7 +261,7 @@ mod tests {
         };
         for kind in EventKind::ALL {
             let event = Draft::new(kind, Some(key.clone())).at(1, 1);
-            let sentence = sentence(&event, Some("hold"));
+            let sentence = sentence(&event, Some("hold"), Standing::Pinned);
             assert!(sentence.ends_with('.') && sentence.len() > 20, "{sentence}");
             if is_move(kind) {
                 assert!(sentence.contains("a.example/app:1.0.0"), "{sentence}");

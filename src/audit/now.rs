@@ -164,7 +164,7 @@ impl Asking {
         self.pull.edges().metrics.audit.asks.with_label_values(&[outcome]).inc();
         let found = |outcome, why| Finding { key, outcome, pinned: None, observed: None, why };
         let finding = match looked {
-            Looked::Conflict { pinned, observed, .. } => Some(Finding {
+            Looked::Conflict { pinned, observed } => Some(Finding {
                 pinned,
                 observed: Some(observed),
                 ..found(Outcome::Conflict, String::new())

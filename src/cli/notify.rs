@@ -13,7 +13,7 @@ use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use super::table::{Table, escape, time};
 use crate::admin::socket;
-use crate::admin::socket::canary::NotifyRequest;
+use crate::admin::socket::asked::NotifyRequest;
 use crate::alert::{State, WebhookState};
 use crate::config::{Config, WebhookConfig};
 use crate::notify::{Notice, Notifier as _, Webhook};

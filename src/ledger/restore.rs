@@ -177,7 +177,8 @@ fn standing(
     Ok(Standing::Ahead(match longer {
         Ok(Reached::Contained) => {
             let more = here.sequence - head.last.sequence;
-            format!("the ledger is at {here}, {more} events behind the backup")
+            let events = if more == 1 { "event" } else { "events" };
+            format!("the ledger is at {here}, and has {more} {events} after the backup's last")
         }
         _ => format!("the ledger is at {here} and has another history than the backup"),
     }))

@@ -42,7 +42,7 @@ pub(super) fn body(notice: &Notice) -> Vec<u8> {
 }
 
 /// A time as RFC 3339 wants it; `None` for one that it cannot write.
-pub(super) fn time(ms: u64) -> Option<String> {
+pub fn time(ms: u64) -> Option<String> {
     let stamp = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
     Some(stamp.to_string())
 }

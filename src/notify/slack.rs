@@ -50,8 +50,13 @@ fn text(notice: &Notice) -> String {
 fn pulled(pulled: &Pulled) -> String {
     let one = |client: &super::Puller| format!("{} ×{}", client.client, client.count);
     let clients: Vec<_> = pulled.clients.iter().map(one).collect();
-    let (digest, clients) = (code(&pulled.digest), code(&clients.join(", ")));
-    format!("• {digest} was pulled {} times: {clients}", pulled.total)
+    let digest = code(&pulled.digest);
+    let often = match pulled.total {
+        0 => return format!("• {digest} was pulled by nobody"),
+        1 => "once".to_owned(),
+        total => format!("{total} times"),
+    };
+    format!("• {digest} was pulled {often}: {}", code(&clients.join(", ")))
 }
 
 /// As many whole lines as fit.

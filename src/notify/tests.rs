@@ -75,4 +75,7 @@ fn the_text_for_chats_is_bounded_and_its_commands_come_before_what_explains() {
     assert!(text.len() <= 4000 && text.ends_with('…'), "{}", text.len());
     assert!(text.contains("• to look: `immutag ledger show x`"), "{text}");
     assert!(text.contains("`sha256:00` was pulled 12 times: `10.0.0.1 ×3`"), "{text}");
+    let nobody = Pulled { digest: "sha256:00".to_owned(), ..Pulled::default() };
+    let text = slack_text(&Notice { pulls: vec![nobody], ..notice() });
+    assert!(text.contains("`sha256:00` was pulled by nobody\n"), "{text}");
 }

@@ -175,9 +175,12 @@ fn is_accepted(rule: &Rule, state: &TagState, sight: &Sight<'_>, now_ms: u64) ->
 /// What a tag that the upstream says is gone means.
 ///
 /// A young first sight proves little, so the tag is gone for clients too; an older pin is served.
+/// How young it was when the tag vanished decides: what was taken back is no better for having
+/// waited.
 pub fn judge_gone(state: &TagState, now_ms: u64) -> (Option<EventKind>, Serve) {
     let event = state.deleted_ms.is_none().then_some(EventKind::Deleted);
-    let held = state.standing().is_some_and(|pin| !is_young(pin, now_ms));
+    let gone_ms = state.deleted_ms.unwrap_or(now_ms);
+    let held = state.standing().is_some_and(|pin| !is_young(pin, gone_ms));
     (event, if held { Serve::Pinned } else { Serve::Refusal })
 }
 

@@ -24,12 +24,10 @@ const REMEMBERED: u64 = 50_000;
 pub enum Looked {
     /// The upstream answers something else than the pin, and nobody has decided yet.
     Conflict {
-        /// The pin.
+        /// The pin, or what was imported.
         pinned: Option<Digest>,
         /// What the upstream answers.
         observed: Digest,
-        /// Since when, in milliseconds since the Unix epoch.
-        since_ms: u64,
     },
     /// It could not be looked at, or the answer is not valid.
     Failed(Refusal),
@@ -124,16 +122,19 @@ fn looked(state: &TagState) -> Looked {
         Some(open) => Looked::Conflict {
             pinned: state.pin.as_ref().map(|pin| pin.content.digest),
             observed: open.observed,
-            since_ms: open.since_ms,
         },
         None => Looked::Match,
     }
 }
 
 fn failed(refusal: Refusal) -> Looked {
-    match refusal.reason {
-        Reason::ManifestUnknown => Looked::Gone,
-        Reason::PinPending => Looked::Pending,
+    match (refusal.reason, refusal.observed) {
+        // A look is refused so only where the answer is not what was imported.
+        (Reason::DigestChanged, Some(observed)) => {
+            Looked::Conflict { pinned: refusal.pinned, observed }
+        }
+        (Reason::ManifestUnknown, _) => Looked::Gone,
+        (Reason::PinPending, _) => Looked::Pending,
         _ => Looked::Failed(refusal),
     }
 }

@@ -11,7 +11,7 @@ use crate::ledger::StoredManifest;
 use crate::oci::Digest;
 use crate::pin::TagState;
 use crate::policy::judge::is_young;
-use crate::triage::{Case, Material, Severity, Side, YOUNG, compare};
+use crate::triage::{Case, Material, Severity, Side, YOUNG_PIN, compare};
 
 /// How long the ledger may take to give a manifest back. The event waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -38,7 +38,7 @@ impl Pull {
         }
         let now_ms = self.edges.clock.wall_ms();
         let is_young = is_conflict && state.pin.as_ref().is_some_and(|pin| is_young(pin, now_ms));
-        let warning = if is_young { YOUNG } else { "" };
+        let warning = if is_young { YOUNG_PIN } else { "" };
         let alone = || Remark { why: warning.to_owned(), severity: None };
         let Some(pin) = state.standing().filter(|pin| pin.content != observed.content) else {
             return alone();
@@ -53,7 +53,7 @@ impl Pull {
             now_ms,
         });
         let summary = triage.summary();
-        let says_it = !is_young || summary.contains(YOUNG);
+        let says_it = !is_young || summary.contains(YOUNG_PIN);
         let why = if says_it { summary } else { format!("{warning}; {summary}") };
         Remark { why, severity: Some(triage.severity) }
     }

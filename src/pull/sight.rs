@@ -89,7 +89,11 @@ impl Pull {
         };
         let result = self.look_at(&target, &asked).await;
         if let Err(refusal) = &result
-            && !matches!(refusal.reason, Reason::Offline | Reason::PinPending)
+            // A conflict with what was imported is told by its event.
+            && !matches!(
+                refusal.reason,
+                Reason::DigestChanged | Reason::Offline | Reason::PinPending
+            )
         {
             Self::tell_trouble(&target, refusal);
         }

@@ -9,7 +9,7 @@ use super::findings::{Findings, Kind};
 use super::image::{FieldChange, ImageChange, OriginChange};
 use super::layers::{LayerChange, LayerKind};
 use super::read::Read;
-use super::{Case, Severity, Triage, YOUNG};
+use super::{Case, Severity, Triage, YOUNG_PIN};
 use crate::printable::Shown;
 
 /// Names in the environment that decide what a program loads or runs before it does its work.
@@ -249,7 +249,7 @@ pub(super) fn whole(case: &Case<'_>, triage: &Triage, findings: &mut Findings) {
     if case.is_young {
         let worst = findings.worst();
         let severity = if worst > Severity::Low { worst.worse() } else { worst };
-        findings.add(severity, Kind::Other, YOUNG);
+        findings.add(severity, Kind::Other, YOUNG_PIN);
     }
     let is_silent = triage.images.is_empty() && triage.platforms.is_none();
     if findings.is_empty() && !is_silent {

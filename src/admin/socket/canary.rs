@@ -8,64 +8,12 @@ use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use super::cache::CacheRequest;
-use super::{AuditRequest, DiffRequest, Doers, ImportRequest, Line, WarmRequest, Writer, stopped};
+use super::{Doers, Line, Writer, stopped};
 use crate::decide::{Fault, Request, execute};
 use crate::pin::PinKey;
 
 /// How long a canary stays at most: a doctor that hangs must not keep it for ever.
 const STAY: Duration = Duration::from_mins(30);
-
-/// What a connection may ask for.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
-pub enum Asked {
-    /// Tags of their upstreams, now.
-    Audit {
-        /// Which.
-        audit: AuditRequest,
-    },
-    /// Something of the cache.
-    Cache {
-        /// What.
-        cache: CacheRequest,
-    },
-    /// A canary, until the client closes its side.
-    Canary {
-        /// Where it is.
-        canary: CanaryRequest,
-    },
-    /// What changed at a tag.
-    Diff {
-        /// At which, and between what.
-        diff: DiffRequest,
-    },
-    /// A list of claims, in the lines that follow.
-    Import {
-        /// How, and how many.
-        import: ImportRequest,
-    },
-    /// Something of webhooks.
-    Notify {
-        /// What.
-        notify: NotifyRequest,
-    },
-    /// Content in the cache.
-    Warm {
-        /// Of what.
-        warm: WarmRequest,
-    },
-    /// Something of the ledger.
-    Ledger(Request),
-}
-
-/// What is asked of webhooks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum NotifyRequest {
-    /// How it is with each.
-    Status,
-}
 
 /// Where a canary's registry is, and what it is called.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -76,7 +76,7 @@ impl Explain for Knows {
             std::future::pending::<()>().await;
         }
         assert_eq!((key, before, after), (&super::tests::key(), digest(1), digest(2)));
-        let young = std::iter::once(YOUNG.to_owned());
+        let young = std::iter::once(YOUNG_PIN.to_owned());
         let reasons = young.chain((0..50).map(|number| format!("{number}\u{7}"))).collect();
         let summary = format!("entrypoint {}", "x".repeat(2000));
         Some(Explained { severity: Severity::Low, reasons, summary })
@@ -138,8 +138,8 @@ async fn a_young_pin_makes_it_critical_whatever_the_triage_says() {
     let sources = Sources { explain: knows.clone(), who: knows, ..sources(&ledger) };
     let notice = super::event(&sources, &event, &[]).await;
     assert_eq!((notice.severity, notice.pin_is_young), (Severity::Critical, true));
-    assert_eq!(notice.reasons.iter().position(|reason| reason == YOUNG), Some(0));
-    assert!(!notice.reasons[1..].contains(&YOUNG.to_owned()), "{:?}", notice.reasons);
+    assert_eq!(notice.reasons.iter().position(|reason| reason == YOUNG_PIN), Some(0));
+    assert!(!notice.reasons[1..].contains(&YOUNG_PIN.to_owned()), "{:?}", notice.reasons);
 }
 
 #[tokio::test]
@@ -160,8 +160,8 @@ async fn triage_and_journal_are_told_escaped_and_bounded() {
     let notice = super::event(&sources, &event, &[]).await;
     assert_eq!(notice.severity, Severity::Low);
     assert_eq!(notice.reasons.len(), MAX_REASONS);
-    assert_eq!(notice.reasons[4], "3\\u{7}");
-    assert_eq!(notice.changes.as_ref().map(|text| text.chars().count()), Some(MAX_TEXT + 1));
+    assert_eq!(notice.reasons[3], "3\\u{7}");
+    assert_eq!(notice.changes.as_ref().map(|text| text.chars().count()), Some(MAX_TEXT));
     let pulls: Vec<_> = notice.pulls.iter().map(|it| (it.total, it.clients.len())).collect();
     assert_eq!(pulls, [(200, MAX_CLIENTS), (200, 0)]);
 }
@@ -183,4 +183,52 @@ async fn a_message_that_stands_for_several_says_since_when() {
     let notice = super::event(&sources(&ledger), &event, &before).await;
     let first = "2027-01-15T08:00:00Z".to_owned();
     assert_eq!(notice.repeats, Some(Repeats { count: 3, first_sequence: 2, first }));
+}
+
+/// The text and the commands of an event of these kinds, written one after the other.
+async fn told(kinds: &[EventKind], after_days: u64) -> (String, String) {
+    let clock = ManualClock::at(1_800_000_000_000);
+    let ledger = Arc::new(MemoryLedger::new(clock.clone()));
+    let (mut sequence, mut event) = (0, None);
+    for kind in kinds {
+        let is_first = matches!(kind, EventKind::Imported | EventKind::Pinned);
+        let draft = Draft {
+            pinned: (*kind != EventKind::Pinned).then(|| digest(1)),
+            observed: match kind {
+                EventKind::Pinned => Some(content(1)),
+                EventKind::Conflict => Some(content(2)),
+                _ => None,
+            },
+            provenance: (*kind == EventKind::Pinned).then_some(Provenance::FirstSeen),
+            ..Draft::new(*kind, Some(key()))
+        };
+        ledger.append(draft, sequence, None).await.unwrap();
+        sequence = ledger.state(&key()).await.unwrap().unwrap().sequence;
+        event = ledger.events(sequence, 1).await.unwrap().pop();
+        if is_first {
+            clock.advance(Duration::from_millis(after_days * DAY_MS));
+        }
+    }
+    let notice = super::event(&sources(&ledger), &event.unwrap(), &[]).await;
+    let runs: Vec<_> = notice.commands.into_iter().map(|command| command.run).collect();
+    (notice.text, runs.join("\n"))
+}
+
+#[tokio::test]
+async fn what_is_not_what_was_imported_is_refused_and_ended_by_what_the_ledger_takes() {
+    let (text, runs) = told(&[EventKind::Imported, EventKind::Conflict], 0).await;
+    assert!(text.contains("is not what was imported") && text.contains("are refused"), "{text}");
+    assert!(runs.contains("approve") && runs.contains("forget"), "{runs}");
+    assert!(!runs.contains("reject") && !runs.contains("--revoke"), "{runs}");
+}
+
+#[tokio::test]
+async fn a_deletion_says_what_clients_get_and_how_a_young_pin_is_served_all_the_same() {
+    let deleted = [EventKind::Pinned, EventKind::Deleted];
+    let (text, runs) = told(&deleted, 1).await;
+    assert!(text.contains("clients are refused"), "{text}");
+    assert!(runs.contains(&format!("approve a.example/app:1.0.0 --digest {}", digest(1))));
+    let (text, runs) = told(&deleted, 4).await;
+    assert!(text.contains("Clients get the recorded one"), "{text}");
+    assert!(!runs.contains("approve"), "{runs}");
 }

@@ -116,7 +116,10 @@ async fn list(
     tell_skipped(&gather)?;
     let claims = gather.claims();
     if claims.is_empty() && gather.contradictions.is_empty() {
-        bail!("there is nothing in it that could be imported");
+        bail!(
+            "there is nothing in it that could be imported; --format says what it is, if that was \
+             guessed wrongly"
+        );
     }
     let contradictory = !gather.contradictions.is_empty() && !order.skips_conflicts;
     let is_dry_run = order.is_dry_run || contradictory;

@@ -281,18 +281,26 @@ fn an_upstream_that_answers_something_new_each_time_cannot_grow_the_state() {
 }
 
 #[test]
-fn a_tag_that_is_gone_stays_only_if_its_pin_is_old() {
+fn a_tag_that_is_gone_stays_only_if_its_pin_was_old_by_then() {
     let a = image(1);
     let mut tag = Tag::under(rule(Reaction::Hold));
     tag.sees(&a);
     let young = judge_gone(&tag.state, tag.now_ms);
     assert_eq!(young, (Some(EventKind::Deleted), Serve::Refusal));
     tag.write(EventKind::Deleted, None);
-    assert_eq!(judge_gone(&tag.state, tag.now_ms + 3 * DAY), (None, Serve::Pinned));
+    assert_eq!(judge_gone(&tag.state, tag.now_ms), (None, Serve::Refusal));
+    let later = judge_gone(&tag.state, tag.now_ms + 30 * DAY);
+    assert_eq!(later, (None, Serve::Refusal), "what was taken back young does not come back old");
     assert_eq!(tag.sees(&a).1, Some(EventKind::Healed));
     assert_eq!(tag.state.deleted_ms, None);
     tag.write(EventKind::Deleted, None);
     assert_eq!(tag.sees(&image(2)).1, Some(EventKind::Conflict), "back with other content");
+    let mut old = Tag::under(rule(Reaction::Hold));
+    old.sees(&a);
+    old.wait(3 * DAY);
+    assert_eq!(judge_gone(&old.state, old.now_ms), (Some(EventKind::Deleted), Serve::Pinned));
+    old.write(EventKind::Deleted, None);
+    assert_eq!(judge_gone(&old.state, old.now_ms), (None, Serve::Pinned));
 }
 
 #[test]

@@ -78,6 +78,23 @@ fn an_answer_that_is_not_what_was_imported_reaches_no_client_under_hold_and_bloc
 }
 
 #[test]
+fn a_contested_claim_is_a_conflict_for_who_watches_too() {
+    let registry = ScriptedRegistry::start();
+    let b = registry.push_image("app", "1.0.0", "b");
+    let immutag = under(&registry, "hold");
+    claim(&immutag, NOWHERE);
+    for _ in 0..2 {
+        let ran = immutag.cli(&["audit", "now", "--json"]);
+        assert_eq!(ran.status.code(), Some(3), "{ran:#?}");
+        let found: serde_json::Value =
+            serde_json::from_str(ran.stdout.lines().next().unwrap()).expect("JSON lines");
+        assert_eq!(found["outcome"], "conflict", "{found}");
+        assert_eq!((&found["pinned"], &found["observed"]), (&NOWHERE.into(), &b.digest().into()));
+    }
+    assert!(!immutag.log().contains("could not be compared"), "{}", immutag.log());
+}
+
+#[test]
 fn a_contested_claim_is_asked_for_once_per_recheck() {
     let registry = ScriptedRegistry::start();
     registry.push_image("app", "1.0.0", "b");

@@ -11,19 +11,21 @@ pub(in super::super) fn print(printer: &mut Printer, imported: &Imported) -> io:
     if *conflicting > 0 {
         conflicts(printer, imported)?;
     }
+    let (found, clashing) = (tags(*new), tags(*conflicting));
     printer.line(&match (imported.is_written, *conflicting) {
-        (true, 0) => format!("{new} tags were imported"),
-        (true, _) => format!("{new} tags were imported, {conflicting} in conflict were left out"),
-        (false, 0) => format!("{new} tags would be imported; nothing was written"),
-        (false, _) => format!("{conflicting} tags are in conflict: nothing was written"),
+        (true, 0) => format!("imported: {found}"),
+        (true, _) => format!("imported: {found}; in conflict, and left out: {clashing}"),
+        (false, 0) => format!("would be imported: {found}; nothing was written"),
+        (false, _) => format!("in conflict: {clashing}; nothing was written"),
     })?;
     if *known > 0 {
-        printer.line(&format!("{known} tags are known so already"))?;
+        printer.line(&format!("known so already: {}", tags(*known)))?;
     }
     if *not_comparable > 0 {
         printer.line(&format!(
-            "{not_comparable} tags are pinned, and the list has only the digest of a config for \
-             them: they stay as they are"
+            "stay as they are, since they are pinned and the list has only the digest of a config \
+             for them: {}",
+            tags(*not_comparable)
         ))?;
     }
     if imported.is_written && *new > 0 {
@@ -32,6 +34,10 @@ pub(in super::super) fn print(printer: &mut Printer, imported: &Imported) -> io:
         )?;
     }
     Ok(())
+}
+
+fn tags(count: u64) -> String {
+    format!("{count} tag{}", if count == 1 { "" } else { "s" })
 }
 
 fn conflicts(printer: &mut Printer, imported: &Imported) -> io::Result<()> {

@@ -42,7 +42,8 @@ fn a_row_says_what_stands_and_what_is_wrong_with_it() {
     assert_eq!(row(&both, &[]), format!("{begin} | first seen | {open}"));
     assert_eq!(row(&both, &[0xa1]), format!("{begin} | first seen | REVOKED, {open}"));
     let gone = [pinned, event(2, EventKind::Deleted, 0xa1)];
-    let words = "deleted upstream since 2026-04-22 12:00:00Z";
+    let words = "deleted upstream since 2026-04-22 12:00:00Z, REFUSED: the pin was too young to \
+                 outlive it";
     assert_eq!(row(&gone, &[]), format!("{begin} | first seen | {words}"));
     let recorded = [event(1, EventKind::Observed, 0xa1)];
     assert_eq!(row(&recorded, &[]), format!("{begin} | recorded | ok"));

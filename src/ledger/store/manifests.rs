@@ -5,6 +5,7 @@ use super::FileLedger;
 use crate::ledger::ask::{Answer, Query};
 use crate::ledger::batch::Hash;
 use crate::ledger::cursor::{self, Attached};
+use crate::ledger::place::Spot;
 use crate::ledger::segment::Position;
 use crate::ledger::{LedgerError, StoredManifest};
 use crate::oci::{Algorithm, Digest};
@@ -20,7 +21,7 @@ impl FileLedger {
             return Ok(None);
         }
         let Some(near) = self.near(&sha256) else { return Ok(None) };
-        let mut read = match near {
+        let mut read = match near.position() {
             Some(at) => self.attached(sha256, at).await,
             None => Ok(Attached::Other),
         };
@@ -49,12 +50,12 @@ impl FileLedger {
         matches!(self.read_manifest(&manifest.content.digest).await, Ok(Some(_)))
     }
 
-    /// Where a manifest lies by memory, or another that begins alike; `None`: ask the index.
-    /// Without any such place it is certain that the log does not have it.
-    fn near(&self, sha256: &Hash) -> Option<Option<Position>> {
+    /// Where a manifest lies by memory, or another that begins alike; without a position the index
+    /// has to be asked. `None`: it is certain that the log does not have it.
+    fn near(&self, sha256: &Hash) -> Option<Spot> {
         let memory = self.inner.shared.memory();
         let spot = memory.facts.manifest(sha256)?;
-        Some(memory.recent_manifests.get(sha256).copied().or_else(|| spot.position()))
+        Some(memory.recent_manifests.get(sha256).copied().map_or(spot, Spot::new))
     }
 
     /// Where a manifest lies by the index: a hint, to be checked there.

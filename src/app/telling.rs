@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::journal::{Filter, Journal, Pulled};
 use crate::oci::Digest;
 use crate::pin::PinKey;
-use crate::pull::Pull;
+use crate::pull::{Pull, Reader};
 
 /// How many entries of the journal are counted for one digest.
 const ENTRIES: usize = 10_000;
@@ -43,7 +43,7 @@ struct ByTriage(Arc<Pull>);
 #[async_trait]
 impl Explain for ByTriage {
     async fn explain(&self, key: &PinKey, before: Digest, after: Digest) -> Option<Explained> {
-        let triage = self.0.explain(key, before, after).await?;
+        let triage = self.0.explain(key, before, after, Reader::Alert).await?;
         let summary = triage.summary();
         Some(Explained { severity: triage.severity, reasons: triage.reasons, summary })
     }

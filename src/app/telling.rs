@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -16,6 +17,10 @@ use crate::pull::{Pull, Reader};
 
 /// How many entries of the journal are counted for one digest.
 const ENTRIES: usize = 10_000;
+
+/// For how long the journal is read for one digest, the newest files first: an alert waits, and
+/// nothing of it may go on behind its back.
+const WITHIN: Duration = Duration::from_millis(1500);
 
 /// What tells webhooks of events.
 pub(super) fn alerts(
@@ -56,7 +61,8 @@ struct ByJournal(Arc<Journal>);
 impl Who for ByJournal {
     async fn who(&self, digest: Digest, limit: usize) -> Option<Pulls> {
         let journal = Arc::clone(&self.0);
-        let filter = Filter { digests: vec![digest], only_given: true, ..Filter::default() };
+        let until = Some(Instant::now() + WITHIN);
+        let filter = Filter { digests: vec![digest], only_given: true, until, ..Filter::default() };
         let found =
             tokio::task::spawn_blocking(move || journal.who(&filter, ENTRIES)).await.ok()?;
         let found =

@@ -48,12 +48,6 @@ impl Pull {
         u64::try_from(now).unwrap_or(u64::MAX).saturating_add(1)
     }
 
-    /// The time by which `accept-after`, `min-age` and the youth of a pin end, in milliseconds
-    /// since the Unix epoch.
-    pub(super) fn sure_ms(&self) -> u64 {
-        self.memory.sure.now_ms(&*self.edges.clock)
-    }
-
     /// Answers for a covered tag.
     pub(super) async fn covered(
         self: &Arc<Self>,

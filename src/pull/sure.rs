@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use super::Pull;
 use crate::clock::Clock;
 
 /// How far the wall clock may run ahead of the monotonic one before it is not believed.
@@ -41,6 +42,14 @@ impl Sure {
             }
         }
         if is_ahead { expected_ms } else { wall_ms }
+    }
+}
+
+impl Pull {
+    /// The time by which `accept-after`, `min-age` and the youth of a pin end, in milliseconds
+    /// since the Unix epoch.
+    pub(super) fn sure_ms(&self) -> u64 {
+        self.memory.sure.now_ms(&*self.edges.clock)
     }
 }
 

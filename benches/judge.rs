@@ -57,7 +57,7 @@ fn deciding(criterion: &mut Criterion) {
     let draft = Draft { observed: Some(a.clone()), ..Draft::new(EventKind::Pinned, None) };
     state.apply(&draft.at(1, 1));
     for (name, content, manifest) in [("match", &a, &a_manifest), ("conflict", &b, &b_manifest)] {
-        let sight = Sight { content, manifest, pinned: None, is_revoked: false };
+        let sight = Sight { content, manifest, pinned: None, is_revoked: false, sure_ms: 2 };
         criterion.bench_function(&format!("judge: {name}"), |bencher| {
             bencher.iter(|| judge(&rule, black_box(&state), black_box(&sight), 2));
         });

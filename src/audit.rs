@@ -29,6 +29,9 @@ use schedule::{Now, Schedule};
 /// How often the clock, the settings and what is due are looked at, at least.
 const BEAT: Duration = Duration::from_secs(1);
 
+/// So long, or for `audit.interval` if that is longer, a tag may wait until the log says so.
+const LATE: Duration = Duration::from_hours(1);
+
 /// Who watches.
 pub struct Audit {
     pull: Arc<Pull>,
@@ -55,6 +58,8 @@ struct Run {
     planned: Vec<Planned>,
     lanes: HashMap<Registry, Sender<Due>>,
     running: JoinSet<()>,
+    /// Whether the log says that tags wait for long.
+    is_late: bool,
 }
 
 impl Audit {
@@ -72,6 +77,7 @@ impl Audit {
             planned: Vec::new(),
             lanes: HashMap::new(),
             running: JoinSet::new(),
+            is_late: false,
             audit: self,
         };
         loop {
@@ -89,15 +95,17 @@ impl Audit {
         self.pull.edges().metrics.audit.asks.with_label_values(&[outcome]).inc();
     }
 
-    fn show_waiting(&self) {
+    /// How long the tag has waited that waits longest.
+    fn show_waiting(&self) -> Duration {
         let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let count = waiting.values().sum::<usize>();
         let oldest = waiting.keys().next().copied();
         drop(waiting);
-        let late = oldest.map_or(0, |at| self.now().monotonic.saturating_sub(at).as_secs());
+        let late = oldest.map_or(Duration::ZERO, |at| self.now().monotonic.saturating_sub(at));
         let metrics = &self.pull.edges().metrics.audit;
         metrics.overdue.set(i64::try_from(count).unwrap_or(i64::MAX));
-        metrics.oldest_due_seconds.set(i64::try_from(late).unwrap_or(i64::MAX));
+        metrics.oldest_due_seconds.set(i64::try_from(late.as_secs()).unwrap_or(i64::MAX));
+        late
     }
 }
 
@@ -125,9 +133,28 @@ impl Run {
         while let Some(next) = self.planned.pop_if(|next| next.at <= now.monotonic) {
             self.hand_over(next);
         }
-        self.audit.show_waiting();
+        let late = self.audit.show_waiting();
+        self.tell_late(late);
         let next = self.planned.last().map_or(self.until, |next| next.at.min(self.until));
         next.saturating_sub(now.monotonic).clamp(Duration::from_millis(1), BEAT)
+    }
+
+    /// Says once when tags wait for longer than they may, and once when they no longer do.
+    fn tell_late(&mut self, late: Duration) {
+        let is_late = late > self.interval.max(LATE);
+        if std::mem::replace(&mut self.is_late, is_late) == is_late {
+            return;
+        }
+        if is_late {
+            let late_s = late.as_secs();
+            tracing::error!(
+                late_s,
+                "tags wait to be asked for: an upstream hangs, fails or limits us; \
+                 nobody notices if they move"
+            );
+        } else {
+            tracing::info!("tags are asked for in time again");
+        }
     }
 
     /// Finds what is due from where the last look ended.

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Where this process takes the time from.
 ///
@@ -11,19 +13,20 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch.
     fn wall_ms(&self) -> u64;
-    /// Time since this clock was made; never goes back.
+    /// Time since this clock was made, with that in which the machine was suspended; never goes
+    /// back.
     fn monotonic(&self) -> Duration;
 }
 
 /// The machine's clocks.
 pub struct SystemClock {
-    started: Instant,
+    started: Duration,
 }
 
 impl SystemClock {
     /// A clock that starts now.
     pub fn shared() -> Arc<dyn Clock> {
-        Arc::new(Self { started: Instant::now() })
+        Arc::new(Self { started: since_boot() })
     }
 }
 
@@ -34,8 +37,13 @@ impl Clock for SystemClock {
     }
 
     fn monotonic(&self) -> Duration {
-        self.started.elapsed()
+        since_boot().saturating_sub(self.started)
     }
+}
+
+/// `Instant` leaves out the time in which the machine was suspended.
+fn since_boot() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Boottime)).unwrap_or_default()
 }
 
 /// A clock that stands still until it is moved: for tests.

@@ -166,7 +166,8 @@ pub struct Draft {
     pub why: String,
     /// The rule that decided, by its name.
     pub rule: String,
-    /// How many repeats a `repeated` stands for; else 0.
+    /// How many repeats a `repeated` stands for, 0 if nobody saw the conflict for so long before
+    /// that its time begins anew; else 0.
     pub count: u64,
 }
 

@@ -223,6 +223,10 @@ impl TagState {
                 if let Some(conflict) = &mut self.conflict {
                     conflict.recorded_ms = event.time_ms;
                     conflict.repeats += event.count;
+                    // Nobody saw it stand meanwhile.
+                    if event.count == 0 {
+                        conflict.since_ms = event.time_ms;
+                    }
                 }
             }
             EventKind::Bypassed

@@ -32,6 +32,7 @@ mod resume;
 mod retain;
 mod sight;
 mod standing;
+mod sure;
 mod tripwire;
 mod walk;
 mod warm;
@@ -50,6 +51,7 @@ use futures_util::FutureExt as _;
 pub use audited::Looked;
 pub use blob::{BlobBody, BlobReply, BlobRequest, OnItsWay, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard, is_canary};
+pub use explain::Reader;
 pub use listing::{ListReply, ListRequest};
 pub use refusal::{Reason, Refusal};
 pub use resume::Arriving;
@@ -165,6 +167,8 @@ struct Memory {
     /// The counter of answers from what is here, found once.
     manifest_hits: prometheus::IntCounter,
     started: Duration,
+    /// The time by which waits end.
+    sure: sure::Sure,
 }
 
 /// Which way a tag goes.
@@ -361,6 +365,7 @@ impl Memory {
             quota: quota::Quota::default(),
             manifest_hits: edges.metrics.cache_hits.with_label_values(&["manifest"]),
             started: edges.clock.monotonic(),
+            sure: sure::Sure::new(&*edges.clock),
         }
     }
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::outbox::{Limits, Outbox};
 use super::queue::Next;
 use super::sources::Sources;
-use super::{LOOK_EVERY, compose, pace};
+use super::{LOOK_EVERY, compose, pace, words};
 use crate::event::EventKind;
 use crate::ledger::LedgerError;
 use crate::metrics::NotifyMetrics;
@@ -151,7 +151,9 @@ impl Courier {
                 match outbox.event(*waiting).await {
                     Ok(Some(event)) => {
                         let notice = compose::event(&self.sources, &event, before).await;
-                        if notice.severity < self.post.min_severity {
+                        // What an upstream lets nobody explain may be the worst.
+                        let is_known = notice.changes.is_some() || !words::is_move(event.kind);
+                        if is_known && notice.severity < self.post.min_severity {
                             return Fate::Settled;
                         }
                         break notice;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 
@@ -12,10 +13,14 @@ use crate::config::Config;
 use crate::journal::{Filter, Journal, Pulled};
 use crate::oci::Digest;
 use crate::pin::PinKey;
-use crate::pull::Pull;
+use crate::pull::{Pull, Reader};
 
 /// How many entries of the journal are counted for one digest.
 const ENTRIES: usize = 10_000;
+
+/// For how long the journal is read for one digest, the newest files first: an alert waits, and
+/// nothing of it may go on behind its back.
+const WITHIN: Duration = Duration::from_millis(1500);
 
 /// What tells webhooks of events.
 pub(super) fn alerts(
@@ -43,7 +48,7 @@ struct ByTriage(Arc<Pull>);
 #[async_trait]
 impl Explain for ByTriage {
     async fn explain(&self, key: &PinKey, before: Digest, after: Digest) -> Option<Explained> {
-        let triage = self.0.explain(key, before, after).await?;
+        let triage = self.0.explain(key, before, after, Reader::Alert).await?;
         let summary = triage.summary();
         Some(Explained { severity: triage.severity, reasons: triage.reasons, summary })
     }
@@ -56,7 +61,8 @@ struct ByJournal(Arc<Journal>);
 impl Who for ByJournal {
     async fn who(&self, digest: Digest, limit: usize) -> Option<Pulls> {
         let journal = Arc::clone(&self.0);
-        let filter = Filter { digests: vec![digest], only_given: true, ..Filter::default() };
+        let until = Some(Instant::now() + WITHIN);
+        let filter = Filter { digests: vec![digest], only_given: true, until, ..Filter::default() };
         let found =
             tokio::task::spawn_blocking(move || journal.who(&filter, ENTRIES)).await.ok()?;
         let found =

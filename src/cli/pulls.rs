@@ -68,6 +68,7 @@ pub(super) fn run(global: &Global, args: PullsArgs) -> anyhow::Result<ExitCode> 
         since_ms,
         client: args.client,
         only_given: false,
+        until: None,
     };
     let mut sum = Sum::default();
     let walked = show(&folder, &filter, &mut printer, &mut sum)?;

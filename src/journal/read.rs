@@ -7,6 +7,7 @@ use std::io::{self, BufRead as _, BufReader, Read as _};
 use std::net::IpAddr;
 use std::ops::ControlFlow;
 use std::path::Path;
+use std::time::Instant;
 
 use regex::bytes::Regex;
 
@@ -28,6 +29,8 @@ pub struct Filter {
     pub client: Option<IpAddr>,
     /// Something was given.
     pub only_given: bool,
+    /// Of the newest, all but the newest file is left out from this time on.
+    pub until: Option<Instant>,
 }
 
 /// What was read.
@@ -71,7 +74,8 @@ pub fn newest(folder: &Path, filter: &Filter, limit: usize) -> io::Result<Vec<Pu
             last.push_back(pulled);
             Ok(ControlFlow::Continue(()))
         };
-        if room == 0 {
+        let is_late = walked.files > 0 && filter.until.is_some_and(|until| Instant::now() >= until);
+        if room == 0 || is_late {
             break;
         }
         // Whatever it comes to, it does not end early.

@@ -98,6 +98,9 @@ fn the_newest_are_found_over_several_files_and_days() {
     }
     let found = stage.journal.who(&by_digest(1), 450).unwrap();
     assert_eq!(found.len(), 450);
+    let hurried = Filter { until: Some(std::time::Instant::now()), ..by_digest(1) };
+    let few = stage.journal.who(&hurried, 450).unwrap();
+    assert!((1..450).contains(&few.len()), "{}: of the newest file", few.len());
     let expected: std::collections::HashSet<_> = clients[150..].iter().cloned().collect();
     let found: std::collections::HashSet<_> =
         found.iter().map(|it| it.client.to_string()).collect();

@@ -5,6 +5,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -23,6 +24,9 @@ use super::shared::Head;
 
 /// The version of [`BackupManifest`] that this program writes, and the only one that it reads.
 const FORMAT: u32 = 1;
+
+/// The longest `backup.json` that is read, in bytes: hundreds of thousands of segments.
+const MANIFEST_LIMIT: u64 = 64 << 20;
 
 /// What stands in `backup.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,7 +120,8 @@ fn staged(to: &Path) -> io::Result<PathBuf> {
     let name = to.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
     let random = files::hex(&files::random::<4>()?);
     let staged = to.with_file_name(format!(".{name}.{random}.partial"));
-    fs::create_dir(&staged)?;
+    // What is pulled here is nobody else's business.
+    fs::DirBuilder::new().mode(0o700).create(&staged)?;
     Ok(staged)
 }
 
@@ -190,7 +195,9 @@ pub(crate) fn read_manifest(backup: &Path) -> Result<BackupManifest, BackupError
         format: u32,
     }
     let path = backup.join("backup.json");
-    let bytes = fs::read(&path).map_err(BackupError::io(&path))?;
+    let mut bytes = Vec::new();
+    let file = File::open(&path).map_err(BackupError::io(&path))?;
+    file.take(MANIFEST_LIMIT).read_to_end(&mut bytes).map_err(BackupError::io(&path))?;
     let unreadable = |error: serde_json::Error| BackupError::damaged(&path, error.to_string());
     let Format { format } = serde_json::from_slice(&bytes).map_err(unreadable)?;
     if format != FORMAT {

@@ -107,8 +107,23 @@ async fn a_write_that_is_out_of_date_changes_nothing(store: Store) {
     assert_eq!(state.conflict.as_ref().unwrap().observed, other.content.digest);
     assert_eq!(store.status().conflicts, 1);
     let healed = draft(EventKind::Healed, &key, &manifest("one"));
-    written(store.append(healed, state.sequence, None).await.unwrap());
+    let mut state = written(store.append(healed, state.sequence, None).await.unwrap());
     assert_eq!(store.status().conflicts, 0);
+    let third = manifest("third");
+    for (kind, about, open) in [
+        (EventKind::Conflict, &other, 1),
+        (EventKind::Rejected, &third, 1),
+        (EventKind::Repeated, &other, 1),
+        (EventKind::Rejected, &other, 0),
+        (EventKind::Conflict, &other, 1),
+        (EventKind::Flapped, &third, 1),
+        (EventKind::Approved, &other, 1),
+        (EventKind::Approved, &third, 0),
+    ] {
+        let draft = draft(kind, &key, about);
+        state = written(store.append(draft, state.sequence, None).await.unwrap());
+        assert_eq!((store.status().conflicts, store.status().pins), (open, 1), "{kind}");
+    }
 }
 
 async fn increments_are_never_lost(store: Store) {

@@ -47,7 +47,7 @@ pub(crate) struct Fresh {
 }
 
 /// What is known of one tag: the sequence number of its last event, whether it has a pin and a
-/// conflict; and if that is its only event, where its record lies.
+/// conflict; and if that is its only event, where its record lies, else what the conflict is about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Entry {
     word: u64,
@@ -67,6 +67,13 @@ impl Entry {
     /// Where its only event lies in the segment.
     pub(crate) fn only(self) -> Option<Place> {
         self.has(IS_ONLY).then_some(self.place)
+    }
+
+    /// A conflict in the place of the open one: about the event's digest, if that one is.
+    fn stand_in(self, event: &Event) -> OpenConflict {
+        let same = event.observed_digest().filter(|digest| mark(*digest) == self.place.check);
+        let observed = same.unwrap_or(STAND_IN.1.observed);
+        OpenConflict { observed, ..STAND_IN.1.clone() }
     }
 
     const fn has(self, flag: u64) -> bool {
@@ -182,14 +189,15 @@ impl Facts {
     }
 
     /// Folds the event into a stand-in that has a pin and a conflict where the tag has: which of
-    /// both is there afterwards depends on nothing else.
+    /// both is there afterwards depends on nothing else but on what is observed, which a tag with
+    /// more than one event marks in the room of its place.
     fn apply_to(&mut self, fingerprint: u64, event: &Event, place: Place) {
         let before = self.entry(fingerprint);
         self.pins -= u64::from(before.has(HAS_PIN));
         self.conflicts -= u64::from(before.has(HAS_CONFLICT));
         let mut state = TagState {
             pin: before.has(HAS_PIN).then(|| STAND_IN.0.clone()),
-            conflict: before.has(HAS_CONFLICT).then(|| STAND_IN.1.clone()),
+            conflict: before.has(HAS_CONFLICT).then(|| before.stand_in(event)),
             ..TagState::default()
         };
         state.apply(event);
@@ -197,11 +205,23 @@ impl Facts {
         let flags = flag(state.pin.is_some(), HAS_PIN)
             | flag(state.conflict.is_some(), HAS_CONFLICT)
             | flag(before.sequence() == 0, IS_ONLY);
+        let place = match &state.conflict {
+            _ if before.sequence() == 0 => place,
+            Some(open) if open.observed == STAND_IN.1.observed => before.place,
+            Some(open) => Place { offset: 0, check: mark(open.observed) },
+            None => Place::default(),
+        };
         let entry = Entry { word: event.sequence << 3 | flags, place };
         self.pins += u64::from(entry.has(HAS_PIN));
         self.conflicts += u64::from(entry.has(HAS_CONFLICT));
         self.fresh.tags.insert(fingerprint, entry);
     }
+}
+
+/// Tells the digest of a conflict from others, but for one case in four billion: of a wrong guess
+/// nothing is wrong but a count.
+fn mark(digest: Digest) -> u32 {
+    prefix(digest.as_bytes())
 }
 
 fn prefix(sha256: &[u8]) -> u32 {

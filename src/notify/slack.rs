@@ -32,15 +32,19 @@ fn text(notice: &Notice) -> String {
     say("reaction", notice.reaction.as_deref());
     say("rule", notice.rule.as_deref());
     say("who", notice.who.as_deref());
-    say("why", notice.why.as_deref());
     let repeats = notice.repeats.as_ref();
     let repeats = repeats.map(|it| format!("{} times since {}", it.count, it.first));
     say("happened", repeats.as_deref());
-    say("changes", notice.changes.as_deref());
     for command in &notice.commands {
         lines.push(format!("• to {}: {}", escape(&command.to), code(&command.run)));
     }
     lines.extend(notice.pulls.iter().map(pulled));
+    let mut say = |what: &str, value: Option<&str>| {
+        lines.extend(value.map(|value| format!("• {what}: {}", code(value))));
+    };
+    // An attacker's text may be long, the more so when it is escaped.
+    say("why", notice.why.as_deref());
+    say("changes", notice.changes.as_deref());
     lines.extend(notice.reasons.iter().map(|reason| format!("• {}", code(reason))));
     let head = notice.ledger.as_ref();
     lines.extend(head.map(|head| code(&format!("ledger {} {}:{}", head.id, head.size, head.hash))));

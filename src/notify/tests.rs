@@ -71,7 +71,9 @@ fn what_an_attacker_writes_can_neither_mention_nor_link_nor_end_its_code_span() 
 #[test]
 fn the_text_for_chats_is_bounded_and_its_commands_come_before_what_explains() {
     let reasons = (0..100).map(|number| format!("{number} {}", "&".repeat(400))).collect();
-    let text = slack_text(&Notice { reasons, ..notice() });
+    let long = Some("&".repeat(500));
+    let hostile = Notice { reasons, why: long.clone(), changes: long, ..notice() };
+    let text = slack_text(&hostile);
     assert!(text.len() <= 4000 && text.ends_with('…'), "{}", text.len());
     assert!(text.contains("• to look: `immutag ledger show x`"), "{text}");
     assert!(text.contains("`sha256:00` was pulled 12 times: `10.0.0.1 ×3`"), "{text}");

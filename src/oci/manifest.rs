@@ -124,10 +124,13 @@ impl Manifest {
         self.children.iter().any(|child| child.digest == *digest)
     }
 
-    /// Whether `digest` is that of a child of this index, or of this image's config: what clients
-    /// call a tag's digest is sometimes one of these.
+    /// Whether `digest` is that of an image in this index, or of this image's config: what clients
+    /// call a tag's digest is sometimes one of these. What stands there as an attestation runs on
+    /// no client, and bears nothing out.
     pub fn bears_out(&self, digest: &Digest) -> bool {
-        self.names(digest) || self.config.as_ref().is_some_and(|it| it.digest == *digest)
+        let is_it = |child: &Descriptor| child.digest == *digest && !child.is_attestation;
+        self.children.iter().any(is_it)
+            || self.config.as_ref().is_some_and(|it| it.digest == *digest)
     }
 
     /// Everything that this manifest needs to be whole: children, or config and layers. The

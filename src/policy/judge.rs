@@ -20,6 +20,10 @@ pub const WARN_AFTER_FOLLOWING: Duration = Duration::from_hours(24);
 /// How often an unchanged conflict is written down again.
 pub const REPEAT_INTERVAL: Duration = Duration::from_hours(1);
 
+/// A conflict that nobody saw for so long did not stand, as far as anybody knows. While it is asked
+/// for, it is written down at least daily.
+pub const UNWATCHED: Duration = Duration::from_hours(72);
+
 /// What the upstream answered for a covered tag.
 #[derive(Clone, Copy, Debug)]
 pub struct Sight<'a> {
@@ -31,6 +35,9 @@ pub struct Sight<'a> {
     pub pinned: Option<&'a Manifest>,
     /// Whether a person has denied this digest everywhere.
     pub is_revoked: bool,
+    /// Now, by a clock that was surely not set ahead, in milliseconds since the Unix epoch:
+    /// `accept-after` and `min-age` end by it.
+    pub sure_ms: u64,
 }
 
 /// How observation and pin relate, in the words of logs and metrics.
@@ -89,7 +96,7 @@ pub fn judge(rule: &Rule, state: &TagState, sight: &Sight<'_>, now_ms: u64) -> J
     let digest = sight.content.digest;
     // What was only recorded is a pin by then, or is nothing that a covered tag may stand for.
     let Some(pin) = &state.pin else {
-        return if let Some(judgement) = judge_pending(rule, state, sight, now_ms) {
+        return if let Some(judgement) = judge_pending(rule, state, sight) {
             judgement
         } else if sight.is_revoked || state.rejected.contains(&digest) {
             judgement(Verdict::Conflict, None, Serve::Refusal)
@@ -134,7 +141,7 @@ fn react(rule: &Rule, state: &TagState, sight: &Sight<'_>, now_ms: u64) -> Judge
             let event = if standing { Some(EventKind::Followed) } else { event };
             judgement(Verdict::Conflict, event, Serve::Observed)
         }
-        Reaction::Hold if standing && is_accepted(rule, state, sight, now_ms) => {
+        Reaction::Hold if standing && is_accepted(rule, state, sight) => {
             judgement(Verdict::Conflict, Some(EventKind::Accepted), Serve::Observed)
         }
         Reaction::Alert | Reaction::Hold | Reaction::Record => {
@@ -163,10 +170,18 @@ fn conflict_event(state: &TagState, sight: &Sight<'_>, now_ms: u64) -> Option<Ev
     }
 }
 
+/// Whether the open conflict was seen by nobody for so long that it may have been gone meanwhile:
+/// seen again, its time begins anew.
+pub fn is_unwatched(state: &TagState, sure_ms: u64) -> bool {
+    let open = state.conflict.as_ref();
+    open.is_some_and(|open| !is_within(open.recorded_ms, sure_ms, UNWATCHED))
+}
+
 /// Whether `accept-after` has passed for what is observed now.
-fn is_accepted(rule: &Rule, state: &TagState, sight: &Sight<'_>, now_ms: u64) -> bool {
+fn is_accepted(rule: &Rule, state: &TagState, sight: &Sight<'_>) -> bool {
     let Some(open) = &state.conflict else { return false };
-    rule.accept_after.is_some_and(|wait| !is_within(open.since_ms, now_ms, wait))
+    rule.accept_after.is_some_and(|wait| !is_within(open.since_ms, sight.sure_ms, wait))
+        && !is_unwatched(state, sight.sure_ms)
         && open.observed == sight.content.digest
         && state.seen.len() < SEEN_LIMIT
         && !sight.is_revoked

@@ -102,7 +102,8 @@ impl Pull {
         };
         let state = self.promote(request, key, rule, state).await?;
         if state.pin.is_none() {
-            return Ok((self.sight(target(request, key, rule)).await?, None));
+            let target = target(request, key, rule);
+            return Ok((self.first_sight(target, Some(&state), asked).await?, None));
         }
         // "Gone" must be true right now: the upstream may have the tag again.
         let is_gone = self.is_gone(&state);
@@ -216,8 +217,7 @@ impl Pull {
 
     /// Whether the upstream deleted the tag while its pin was young.
     fn is_gone(&self, state: &TagState) -> bool {
-        state.deleted_ms.is_some()
-            && judge_gone(state, self.edges.clock.wall_ms()).1 == Serve::Refusal
+        state.deleted_ms.is_some() && judge_gone(state, self.sure_ms()).1 == Serve::Refusal
     }
 
     /// The pinned bytes: from memory, from the ledger, from the store, else by the pinned digest

@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::Pull;
 use super::asking::Origin;
+use super::hint::apart;
 use crate::config::Credentials;
 use crate::ledger::StoredManifest;
 use crate::oci::{Digest, ManifestKind, MediaType};
@@ -18,14 +19,26 @@ use crate::policy::judge::is_young;
 use crate::triage::{CONFIG_LIMIT, Case, Material, Side, Triage, Wanted, compare, wanted};
 use crate::upstream::Method;
 
-/// How long all of it may take.
+/// How long all of it may take, when a person waits for it.
 const DEADLINE: Duration = Duration::from_secs(20);
+
+/// And for an alert, which waits for it, as do those behind it.
+const DEADLINE_OF_ALERTS: Duration = Duration::from_secs(4);
 
 /// How much is asked for at once.
 const AT_ONCE: usize = 4;
 
 /// Manifests, then configs.
 const ROUNDS: usize = 2;
+
+/// For whom something is explained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// An alert: briefly, and with nothing of an upstream's limit that clients may need.
+    Alert,
+    /// A person who asked for it.
+    Person,
+}
 
 /// Where things are looked for, and until when.
 pub(super) struct Search {
@@ -45,7 +58,7 @@ impl Search {
 impl Pull {
     /// Compares two manifests of a tag: what they list, a few images below them with their configs,
     /// and what is attached to them. All that is fetched is fetched by digest and hashed; what is
-    /// not to be had in 20 s, or with nobody's credentials from an upstream that takes the
+    /// not to be had in 20 s (4 s for an alert), or with nobody's credentials from an upstream that takes the
     /// clients' own, is told as not looked at.
     ///
     /// `None` if one of the two manifests is not to be had: then nothing can be said.
@@ -54,56 +67,80 @@ impl Pull {
         key: &PinKey,
         before: Digest,
         after: Digest,
+        reader: Reader,
     ) -> Option<Triage> {
         // On the heap: whoever asks need not carry all of it.
-        Box::pin(self.look_into(key, before, after)).await
+        Box::pin(self.look_into(self.search(key, reader), key, before, after)).await
     }
 
     async fn look_into(
         self: &Arc<Self>,
+        search: Search,
         key: &PinKey,
         before: Digest,
         after: Digest,
     ) -> Option<Triage> {
-        let search = self.search(key);
         let state = self.edges.ledger.state(key).await.ok().flatten().unwrap_or_default();
         let [before, after] = [before, after].map(|digest| self.root(&search, &state, digest));
         let (before, after) = tokio::join!(before, after);
         let (before, after) = (before?, after?);
-        let [old, new] =
-            [&before, &after].map(|it| Side { content: &it.content, bytes: &it.bytes });
-        let gathering = async {
-            let mut material = Material::default();
-            for _ in 0..ROUNDS {
-                let missing = wanted(old, new, &material);
-                self.gather(&search, missing, &mut material).await;
-            }
-            material
-        };
         let attached = self.signatures(&search, before.content.digest, after.content.digest);
+        let gathering = self.all_wanted(&search, &before, &after);
         let (material, signatures) = tokio::join!(gathering, attached);
+        let material = material?;
         let now_ms = self.edges.clock.wall_ms();
         let mut pins = state.pin.iter().filter(|pin| pin.content == before.content);
-        Some(compare(&Case {
-            before: old,
-            after: new,
-            material: &material,
-            signatures: signatures.as_ref(),
-            is_young: pins.any(|pin| is_young(pin, now_ms)),
-            now_ms,
-        }))
+        let is_young = pins.any(|pin| is_young(pin, now_ms));
+        let comparing = move || {
+            compare(&Case {
+                before: side(&before),
+                after: side(&after),
+                material: &material,
+                signatures: signatures.as_ref(),
+                is_young,
+                now_ms,
+            })
+        };
+        apart(comparing).await
     }
 
-    fn search(&self, key: &PinKey) -> Search {
+    /// What lies below both and is to be had.
+    async fn all_wanted(
+        self: &Arc<Self>,
+        search: &Search,
+        before: &StoredManifest,
+        after: &StoredManifest,
+    ) -> Option<Material> {
+        let mut material = Material::default();
+        for _ in 0..ROUNDS {
+            let (before, after) = (before.clone(), after.clone());
+            let reading = move || {
+                let missing = wanted(side(&before), side(&after), &material);
+                (missing, material)
+            };
+            let missing;
+            (missing, material) = apart(reading).await?;
+            self.gather(search, missing, &mut material).await;
+        }
+        Some(material)
+    }
+
+    fn search(&self, key: &PinKey, reader: Reader) -> Search {
         let upstream = self.settings.load().upstreams.locate(&key.registry);
         let repository = key.repository.clone();
         let origin = upstream.map(|upstream| Origin { upstream, repository, credential: None });
         // With nobody's credentials an upstream that takes the clients' own may say anything.
         let may_ask = origin.as_ref().is_some_and(|origin| {
             let upstream = &origin.upstream;
-            upstream.config.credentials != Credentials::Client && !self.is_offline(upstream)
+            let is_spared = reader == Reader::Alert && upstream.reserved_for().is_some();
+            let takes_ours = upstream.config.credentials != Credentials::Client;
+            takes_ours && !is_spared && !self.is_offline(upstream)
         });
-        Search { origin, may_ask, until: Instant::now() + DEADLINE }
+        let within = match reader {
+            Reader::Alert => DEADLINE_OF_ALERTS,
+            Reader::Person => DEADLINE,
+        };
+        Search { origin, may_ask, until: Instant::now() + within }
     }
 
     /// A manifest that the tag stood for, called what the ledger calls it.
@@ -191,4 +228,8 @@ impl Pull {
         };
         timeout_at(search.until, fetching).await.ok()?
     }
+}
+
+fn side(manifest: &StoredManifest) -> Side<'_> {
+    Side { content: &manifest.content, bytes: &manifest.bytes }
 }

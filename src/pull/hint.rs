@@ -13,7 +13,7 @@ use crate::pin::TagState;
 use crate::policy::judge::is_young;
 use crate::triage::{Case, Material, Severity, Side, YOUNG_PIN, compare};
 
-/// How long the ledger may take to give a manifest back. The event waits for it.
+/// How long the ledger may take to give a manifest back, and a comparison. The event waits for it.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What stands beside an event, and how alarming it looks.
@@ -21,6 +21,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub(super) struct Remark {
     pub(super) why: String,
     pub(super) severity: Option<Severity>,
+}
+
+/// Reads an attacker's text where it holds nobody up; `None` if that panics.
+pub(super) async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.inspect_err(|error| tracing::error!(%error, "a comparison of manifests ended early")).ok()
 }
 
 impl Pull {
@@ -44,14 +52,21 @@ impl Pull {
             return alone();
         };
         let Some(bytes) = self.at_hand(pin.content.digest).await else { return alone() };
-        let triage = compare(&Case {
-            before: Side { content: &pin.content, bytes: &bytes },
-            after: Side { content: &observed.content, bytes: &observed.bytes },
-            material: &Material::default(),
-            signatures: None,
-            is_young,
-            now_ms,
-        });
+        let (content, observed) = (pin.content.clone(), observed.clone());
+        let comparing = move || {
+            compare(&Case {
+                before: Side { content: &content, bytes: &bytes },
+                after: Side { content: &observed.content, bytes: &observed.bytes },
+                material: &Material::default(),
+                signatures: None,
+                is_young,
+                now_ms,
+            })
+        };
+        let Some(triage) = tokio::time::timeout(PATIENCE, apart(comparing)).await.ok().flatten()
+        else {
+            return alone();
+        };
         let summary = triage.summary();
         let says_it = !is_young || summary.contains(YOUNG_PIN);
         let why = if says_it { summary } else { format!("{warning}; {summary}") };
@@ -66,5 +81,17 @@ impl Pull {
         let reading = self.edges.ledger.manifest(&digest);
         let manifest = tokio::time::timeout(PATIENCE, reading).await.ok()?.ok()??;
         Some(manifest.bytes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_comparison_runs_on_a_thread_of_its_own_and_stops_nobody_who_waits_for_it() {
+        let here = std::thread::current().id();
+        assert!(apart(move || std::thread::current().id() != here).await.unwrap());
+        assert_eq!(apart(|| panic!("as wanted")).await, None::<()>);
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::Pull;
-use super::claim::open_claim;
+use super::claim::{contested, open_claim};
 use super::covered::Asked;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
@@ -33,7 +33,12 @@ impl Pull {
     ) -> Result<Arc<TagState>, Refusal> {
         let (key, rule) = (target.key.clone(), Arc::clone(&target.rule));
         let Some(pending) = state.and_then(|state| state.pending.as_ref()) else {
-            return self.sight(target).await;
+            let looked = self.sight(target).await;
+            // So it is with what is known to be something else than what was imported.
+            return looked.map_err(|trouble| {
+                let known = state.filter(|_| !is_answer(&trouble));
+                known.and_then(|state| contested(&key, &rule, state)).unwrap_or(trouble)
+            });
         };
         let at_ms = asked.at_ms.load(Ordering::Relaxed);
         let is_fresh = at_ms != 0 && is_within(at_ms, self.now_ms(), rule.recheck);
@@ -45,15 +50,18 @@ impl Pull {
         // The tag is known to be young: trouble of the upstream does not make it old, and a plain
         // error would send the client there.
         looked.map_err(|trouble| {
-            let is_answer = trouble.reason.is_ours() || trouble.reason == Reason::ManifestUnknown;
-            if is_answer { trouble } else { refusal(&key, &rule, pending, Some(&trouble)) }
+            if is_answer(&trouble) {
+                trouble
+            } else {
+                refusal(&key, &rule, pending, Some(&trouble))
+            }
         })
     }
 
     /// Whether `digest` is what waits at this tag, may come to be its pin, and is too young for it.
     pub(super) fn still_waits(&self, target: &Target, state: &TagState, digest: Digest) -> bool {
         let pending = state.pending.as_ref().filter(|it| it.content.digest == digest);
-        pending.is_some_and(|it| waits(&target.rule, it, self.edges.clock.wall_ms()))
+        pending.is_some_and(|it| waits(&target.rule, it, self.sure_ms()))
             && !self.is_refused(state, &digest)
     }
 
@@ -79,6 +87,11 @@ impl Pull {
     fn is_refused(&self, state: &TagState, digest: &Digest) -> bool {
         self.edges.ledger.is_revoked(digest) || state.rejected.contains(digest)
     }
+}
+
+/// Whether a refusal says something of the tag, or keeps a client from going elsewhere.
+fn is_answer(refusal: &Refusal) -> bool {
+    refusal.reason.is_ours() || refusal.reason == Reason::ManifestUnknown
 }
 
 /// Why a tag that waits is not served: since when, until when, and how to end it.

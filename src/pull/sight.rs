@@ -24,6 +24,9 @@ use crate::upstream::{ClientCredential, Upstream};
 /// How long a HEAD's "the same" is believed before a GET has to say so.
 const GET_AGAIN: Duration = Duration::from_hours(24);
 
+/// The same for an audit, of an upstream that says that little of its limit is left.
+const GET_AT_LEAST: Duration = Duration::from_hours(7 * 24);
+
 /// How often an observation is judged anew: a lost race, or a second event, is one more round.
 const ROUNDS: usize = 4;
 
@@ -114,7 +117,9 @@ impl Pull {
         let state = self.edges.ledger.state(&target.key).await?.unwrap_or_default();
         // A manifest's GET may be what clients need the rest of a rate limit for.
         let spares = target.is_audit && !target.upstream.has_ample_room();
-        let is_head_enough = spares || !self.is_get_due(asked);
+        // But not for ever: an upstream that says so each day would never be compared.
+        let again = if spares { GET_AT_LEAST } else { GET_AGAIN };
+        let is_head_enough = !self.is_get_due(asked, again);
         if (state.pin.is_some() || state.pending.is_some()) && is_head_enough {
             let head = self.head_manifest(&question).await?;
             if let Some(claim) = head.and_then(|answer| answer.digest)
@@ -137,11 +142,11 @@ impl Pull {
         }
     }
 
-    fn is_get_due(&self, asked: &Asked) -> bool {
+    fn is_get_due(&self, asked: &Asked, again: Duration) -> bool {
         let got_ms = asked.got_ms.load(Ordering::Relaxed);
         // After a start nothing was got yet; the day counts from the start then.
         let started = u64::try_from(self.memory.started.as_millis()).unwrap_or(u64::MAX);
-        !is_within(got_ms.max(started), self.now_ms(), GET_AGAIN)
+        !is_within(got_ms.max(started), self.now_ms(), again)
     }
 
     /// Whether a HEAD's claim changes nothing: the pin with nothing open, the open conflict
@@ -151,7 +156,7 @@ impl Pull {
         if state.rejected.contains(&claim) {
             return true;
         }
-        let now_ms = self.edges.clock.wall_ms();
+        let (now_ms, sure_ms) = (self.edges.clock.wall_ms(), self.sure_ms());
         match &state.conflict {
             None => pin.content.digest == claim && state.deleted_ms.is_none(),
             Some(open) => {
@@ -161,7 +166,7 @@ impl Pull {
                     && state.deleted_ms.is_none()
                     && target.rule.reaction != Reaction::Alert
                     && is_within(open.recorded_ms, now_ms, again)
-                    && is_within(open.since_ms, now_ms, accept_after)
+                    && is_within(open.since_ms, sure_ms, accept_after)
             }
         }
     }
@@ -240,6 +245,7 @@ impl Pull {
             manifest,
             pinned: pinned.as_ref(),
             is_revoked: self.edges.ledger.is_revoked(&stored.content.digest),
+            sure_ms: self.sure_ms(),
         };
         judge(&target.rule, state, &sight, self.edges.clock.wall_ms())
     }
@@ -271,7 +277,7 @@ impl Pull {
             return Err(Refusal::new(Reason::ManifestUnknown, words));
         }
         for _ in 0..ROUNDS {
-            let (event, _) = judge_gone(&state, self.edges.clock.wall_ms());
+            let (event, _) = judge_gone(&state, self.sure_ms());
             let Some(kind) = event else { break };
             state = match self.write_deleted(target, &state, kind).await? {
                 Outcome::Written(state) => {

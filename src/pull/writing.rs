@@ -13,6 +13,7 @@ use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerError, Outcome, StoredManifest};
 use crate::oci::Manifest;
 use crate::pin::{Content, PinKey, Provenance, TagState};
+use crate::policy::judge::is_unwatched;
 use crate::policy::{Decision, Reaction, Rule, Verdict};
 use crate::triage::Severity;
 
@@ -37,6 +38,9 @@ impl Pull {
             _ => None,
         };
         let repeats = asked.repeats.swap(0, Ordering::Relaxed);
+        // 0: it was seen by nobody for so long that its time begins anew.
+        let is_counted = kind == EventKind::Repeated && !is_unwatched(state, self.sure_ms());
+        let count = if is_counted { repeats + 1 } else { 0 };
         let Remark { why, severity } = self.remark(kind, state, observed).await;
         let draft = Draft {
             pinned: pin.map(|pin| pin.content.digest),
@@ -44,7 +48,7 @@ impl Pull {
             provenance,
             rule: target.rule.name.clone(),
             why,
-            count: if kind == EventKind::Repeated { repeats + 1 } else { 0 },
+            count,
             ..Draft::new(kind, Some(target.key.clone()))
         };
         let outcome =

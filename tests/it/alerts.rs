@@ -6,6 +6,8 @@ mod receivers;
 use rustix::process::Signal;
 
 use crate::support::content::Image;
+use crate::support::fault::Fault;
+use crate::support::gate::Gate;
 use crate::support::immutag::{Immutag, immutag};
 use crate::support::receiver::{KEY, PATH, Receiver, assert_signed, body};
 use crate::support::registry::ScriptedRegistry;
@@ -92,6 +94,21 @@ fn a_moved_tag_is_told_signed_with_the_commands_that_end_it() {
     assert!(stage.receiver.taken()[1]["data"]["who"].is_string());
     immutag.assert_no_secret(&immutag.cli(&["validate"]).ok().stdout);
     immutag.assert_alive_and_clean();
+}
+
+#[test]
+fn an_upstream_that_hangs_hides_nothing_of_what_is_at_hand() {
+    let stage = Stage::new();
+    let immutag = stage.setup("").start();
+    let gate = Gate::closed();
+    let hanging = format!("GET app/blobs/{}", stage.moved.config.digest);
+    stage.registry.fault(&hanging, Fault::Hold(gate.clone()));
+    stage.move_tag(&immutag, "1.0.0");
+    stage.receiver.wait_for(1);
+    assert!(stage.registry.count(&hanging) >= 1, "it was asked for, in vain");
+    let event = body(&stage.receiver.got()[0]);
+    assert!(event["data"]["changes"].is_string(), "{event}");
+    gate.open();
 }
 
 #[test]

@@ -109,6 +109,37 @@ fn a_clock_that_jumps_moves_no_pin_and_no_order() {
 }
 
 #[test]
+fn a_clock_that_is_set_ahead_accepts_no_conflict_and_serves_no_young_tag() {
+    let folder = tempfile::tempdir().expect("a temporary directory");
+    let Some(clock) = WallClock::new(folder.path()) else { return };
+    let registry = ScriptedRegistry::start();
+    let a = registry.push_image("app", "1.0.0", "a");
+    registry.push_image("new", "1.0.0", "new");
+    let rules = "[[rule]]\nrepository = \"new\"\non-conflict = \"hold\"\nmin-age = \"2d\"\n\
+                 recheck = \"0s\"\n[[rule]]\non-conflict = \"hold\"\naccept-after = \"2d\"\n\
+                 recheck = \"0s\"\n";
+    let setup = Setup::new().upstream(REGISTRY, &registry.url()).rules(rules);
+    let mut immutag = clock.over(setup).start();
+    let pull = |repository: &str| immutag.direct_manifest(REGISTRY, repository, "1.0.0");
+    let asked = || immutag.cli(&["audit", "now"]).stdout;
+    assert_eq!((pull("app").digest(), pull("new").status), (a.digest(), 403));
+    registry.push_image("app", "1.0.0", "b");
+    asked();
+    for ahead in ["+50h", "+365d"] {
+        clock.set(ahead);
+        asked();
+        asked();
+        assert_eq!((pull("app").digest(), pull("new").status), (a.digest(), 403), "{ahead}");
+    }
+    clock.set("+0");
+    asked();
+    assert_eq!((pull("app").digest(), pull("new").status), (a.digest(), 403));
+    let history = immutag.cli(&["ledger", "history", &format!("{REGISTRY}/app:1.0.0")]).ok().stdout;
+    assert!(history.contains("conflict") && !history.contains("accepted"), "{history}");
+    immutag.assert_alive_and_clean();
+}
+
+#[test]
 fn a_clock_that_jumps_makes_nothing_expire() {
     let folder = tempfile::tempdir().expect("a temporary directory");
     let Some(clock) = WallClock::new(folder.path()) else { return };

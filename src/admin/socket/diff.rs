@@ -7,6 +7,7 @@ use super::{Doers, Line, stopped};
 use crate::decide::Fault;
 use crate::oci::Digest;
 use crate::pin::{PinKey, TagState};
+use crate::pull::Reader;
 use crate::triage::{Triage, subjects};
 
 /// What is said of a tag at which nothing changed.
@@ -92,6 +93,6 @@ pub(super) async fn answer(
 async fn explain(doers: &Doers, request: DiffRequest) -> Result<Explained, Fault> {
     let state = doers.ledger.state(&request.key).await?.unwrap_or_default();
     let (before, after) = request.subjects(&state)?;
-    let triage = doers.pull.explain(&request.key, before, after).await;
+    let triage = doers.pull.explain(&request.key, before, after, Reader::Person).await;
     request.explained(&state, (before, after), triage)
 }

@@ -11,8 +11,9 @@ use super::*;
 use crate::alert::sources::Nothing;
 use crate::clock::ManualClock;
 use crate::event::Draft;
-use crate::ledger::{LedgerStore as _, MemoryLedger};
-use crate::oci::Digest;
+use crate::ledger::{LedgerStore as _, MemoryLedger, Outcome};
+use crate::oci::{Digest, ManifestKind};
+use crate::pin::{Content, PinKey};
 
 /// A receiver that answers as told, then takes everything.
 #[derive(Clone, Default)]
@@ -47,6 +48,10 @@ struct Stage {
 
 impl Stage {
     fn start(script: &[u16]) -> Self {
+        Self::wanting(script, vec![EventKind::Revoked], Severity::Low)
+    }
+
+    fn wanting(script: &[u16], events: Vec<EventKind>, min_severity: Severity) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let ledger = Arc::new(MemoryLedger::new(ManualClock::at(1_800_000_000_000)));
         let receiver = Scripted::default();
@@ -62,8 +67,8 @@ impl Stage {
         let post = Post {
             name: "x".to_owned(),
             webhook: Box::new(receiver.clone()),
-            events: vec![EventKind::Revoked],
-            min_severity: Severity::Low,
+            events,
+            min_severity,
             limits: Limits::default(),
         };
         let (leave, leaving) = watch::channel(false);
@@ -79,6 +84,25 @@ impl Stage {
         let pinned = Some(Digest::sha256([byte; 32]));
         let draft = Draft { pinned, ..Draft::new(EventKind::Revoked, None) };
         self.ledger.append_global(draft).await.unwrap().sequence
+    }
+
+    async fn conflict(&self) -> u64 {
+        let key = PinKey {
+            registry: "a.example".parse().unwrap(),
+            repository: "app".parse().unwrap(),
+            tag: "1.0.0".parse().unwrap(),
+        };
+        let media_type = ManifestKind::ALL[0].into();
+        let observed = Content { digest: Digest::sha256([3; 32]), media_type, size_bytes: 2 };
+        let draft = Draft {
+            pinned: Some(Digest::sha256([2; 32])),
+            observed: Some(observed),
+            ..Draft::new(EventKind::Conflict, Some(key))
+        };
+        match self.ledger.append(draft, 0, None).await.unwrap() {
+            Outcome::Written(state) => state.sequence,
+            Outcome::Raced(state) => panic!("{state:?}"),
+        }
     }
 
     fn tries(&self) -> Vec<(u64, u16, Instant)> {
@@ -150,4 +174,15 @@ async fn whoever_leaves_tries_once_more_at_once() {
     let made = stage.leave().await;
     assert_eq!(made.len(), 16);
     assert!(made[15].2 - before < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_can_explain_is_told_however_severe_a_message_has_to_be() {
+    let wanted = vec![EventKind::Conflict, EventKind::Revoked];
+    let stage = Stage::wanting(&[], wanted, Severity::Critical);
+    stage.event(1).await;
+    let sequence = stage.conflict().await;
+    stage.wait_for_tries(1).await;
+    let tried: Vec<_> = stage.leave().await.iter().map(|(of, ..)| *of).collect();
+    assert_eq!(tried, [sequence]);
 }

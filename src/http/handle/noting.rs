@@ -71,6 +71,6 @@ impl Noting {
 /// Whether a refusal is ours, of a covered tag or of a digest that was denied. What the upstream
 /// does not have was not pulled, and whoever guesses names could fill the journal.
 fn is_noted(refusal: &Refusal) -> bool {
-    let is_covered = refusal.key.is_some() && refusal.reason != Reason::ManifestUnknown;
-    is_covered || refusal.reason == Reason::DigestRevoked
+    let is_known = refusal.pinned.is_some() || refusal.observed.is_some();
+    (refusal.key.is_some() && is_known) || refusal.reason == Reason::DigestRevoked
 }

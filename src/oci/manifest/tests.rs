@@ -386,3 +386,11 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn an_image_that_stands_in_an_index_as_an_attestation_bears_nothing_out() {
+    let index = index_of(&[child('a', "linux/amd64"), attestation('b')]);
+    let parsed = |digit| digest(digit).parse().unwrap();
+    assert!(index.bears_out(&parsed('a')) && index.names(&parsed('b')));
+    assert!(!index.bears_out(&parsed('b')) && !index.bears_out(&parsed('c')));
+}

@@ -67,6 +67,7 @@ impl Tag {
             manifest: &observed.manifest,
             pinned: pinned.map(|pinned| &pinned.manifest),
             is_revoked: self.revoked.contains(&observed.content.digest),
+            sure_ms: self.now_ms,
         };
         let judgement = judge(&self.rule, &self.state, &sight, self.now_ms);
         if let Some(kind) = judgement.event {
@@ -85,10 +86,18 @@ impl Tag {
             pinned: self.state.standing().map(|pin| pin.content.digest),
             observed: observed.map(|thing| thing.content.clone()),
             provenance: Some(Provenance::FirstSeen),
+            count: u64::from(!is_unwatched(&self.state, self.now_ms)),
             ..Draft::new(kind, None::<PinKey>)
         }
         .at(self.state.sequence + 1, self.now_ms);
         self.state.apply(&event);
+    }
+
+    /// It is seen each day, and held.
+    fn stands(&mut self, days: u64, observed: &Thing) {
+        for _ in 0..days {
+            assert_eq!(self.wait(DAY).sees(observed).2, Serve::Pinned);
+        }
     }
 
     fn pinned(&self) -> Digest {
@@ -158,7 +167,8 @@ fn hold_follows_only_what_stood_long_enough_and_a_flap_starts_anew() {
     let mut tag = Tag::under(week.clone());
     tag.sees(&a);
     tag.sees(&b);
-    assert_eq!(tag.wait(7 * DAY - 1).sees(&b).2, Serve::Pinned);
+    tag.stands(6, &b);
+    assert_eq!(tag.wait(DAY - 1).sees(&b).2, Serve::Pinned);
     assert_eq!(
         tag.wait(1).sees(&b),
         (Verdict::Conflict, Some(EventKind::Accepted), Serve::Observed)
@@ -170,7 +180,25 @@ fn hold_follows_only_what_stood_long_enough_and_a_flap_starts_anew() {
     tag.sees(&b);
     tag.wait(6 * DAY).sees(&a);
     assert_eq!(tag.wait(2 * DAY).sees(&b).1, Some(EventKind::Flapped));
-    assert_eq!(tag.wait(6 * DAY).sees(&b).2, Serve::Pinned);
+    tag.stands(6, &b);
+    assert_eq!(tag.wait(DAY).sees(&b).1, Some(EventKind::Accepted));
+}
+
+#[test]
+fn what_nobody_saw_stand_for_three_days_begins_anew_and_a_clock_set_ahead_ends_no_wait() {
+    let (a, b) = (image(1), image(2));
+    let week = Rule { accept_after: Some(Duration::from_hours(7 * 24)), ..rule(Reaction::Hold) };
+    let mut tag = Tag::under(week);
+    tag.sees(&a);
+    tag.sees(&b);
+    assert_eq!(tag.wait(7 * DAY).sees(&b).1, Some(EventKind::Repeated));
+    tag.stands(6, &b);
+    assert_eq!(tag.pinned(), a.content.digest);
+    let late = tag.now_ms + 365 * DAY;
+    let (content, manifest) = (&b.content, &b.manifest);
+    let (pinned, is_revoked, sure_ms) = (None, false, tag.now_ms);
+    let sight = Sight { content, manifest, pinned, is_revoked, sure_ms };
+    assert_eq!(judge(&tag.rule, &tag.state, &sight, late).serve, Serve::Pinned);
     assert_eq!(tag.wait(DAY).sees(&b).1, Some(EventKind::Accepted));
 }
 

@@ -38,7 +38,13 @@ impl Tag {
         self.now_ms += hours * HOUR;
         let (content, manifest) = image(number);
         let is_revoked = self.revoked.contains(&content.digest);
-        let sight = Sight { content: &content, manifest: &manifest, pinned: None, is_revoked };
+        let sight = Sight {
+            content: &content,
+            manifest: &manifest,
+            pinned: None,
+            is_revoked,
+            sure_ms: self.now_ms,
+        };
         let judged = judge(&self.rule, &self.state, &sight, self.now_ms);
         if let Some(kind) = judged.event {
             self.write(kind, Some(content));

@@ -1,6 +1,7 @@
 //! What becomes of a claim when the upstream answers.
 
 use super::{REGISTRY, claim, decide, import, kinds, under};
+use crate::support::fault::Fault;
 use crate::support::http::{Answer, Call};
 use crate::support::immutag::{Immutag, accepting};
 use crate::support::registry::ScriptedRegistry;
@@ -68,6 +69,10 @@ fn an_answer_that_is_not_what_was_imported_reaches_no_client_under_hold_and_bloc
         let mirror = immutag.mirror(&format!("app/manifests/1.0.0?ns={REGISTRY}"));
         assert_eq!(accepting(Call::new("HEAD", &mirror)).send().status, 300, "the block's form");
         assert_eq!(kinds(&immutag), ["imported", "conflict"]);
+        registry.fault("* manifests/", Fault::Status(500));
+        let head = accepting(Call::new("HEAD", &mirror)).send();
+        assert_eq!(head.status, 300, "trouble there opens no way round");
+        registry.clear_faults();
         let open = immutag.cli(&["ledger", "list", "--conflicts", "--table"]).ok().stdout;
         assert!(open.contains("CONFLICT") && open.contains("PROVISIONAL"), "{open}");
         decide(&immutag, "approve", &["--digest", NOWHERE]).failed_with("was imported for");

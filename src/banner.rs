@@ -1,13 +1,14 @@
 //! What a start says: in words, what is enforced and what is not, and what to paste.
 
 use std::io::{IsTerminal, Write};
-
 use std::path::Path;
+use std::time::Duration;
 
 use crate::app::App;
 use crate::config::{Config, Credentials, ListenerConfig, ListenerKind, reachable};
 use crate::ledger::LedgerStore;
 use crate::policy::explain::describe;
+use crate::units::Span;
 
 /// Shows the banner: as text on a terminal, as log lines elsewhere.
 pub fn show(config: &Config, app: &App) {
@@ -50,6 +51,7 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
     lines.extend(describe(&config.policy).into_iter().map(|rule| format!("  {rule}")));
     lines.push(String::new());
     lines.extend(enforcement());
+    lines.extend(watching(config));
     lines.push(String::new());
     lines.extend(snippets(&app.addresses.listeners));
     lines
@@ -75,6 +77,27 @@ fn enforcement() -> Vec<String> {
     ]
     .map(str::to_owned)
     .to_vec()
+}
+
+/// What notices a tag that moves, who is told, and what is noted of pulls.
+fn watching(config: &Config) -> Vec<String> {
+    let audit = match config.audit_interval {
+        Duration::ZERO => "only when they are pulled (audit.interval is 0)".to_owned(),
+        interval => format!("every {}, young pins and open conflicts more often", Span(interval)),
+    };
+    let names: Vec<_> = config.webhooks.iter().map(|webhook| webhook.name.as_str()).collect();
+    let told = match names.as_slice() {
+        [] => "nobody; a [[webhook]] is told of tags that move".to_owned(),
+        names => format!("the webhooks {}", names.join(", ")),
+    };
+    let journal = match config.journal.keep {
+        Duration::ZERO => "not noted (journal.keep is 0)".to_owned(),
+        keep => format!("noted for {}: `immutag pulls`", Span(keep)),
+    };
+    vec![
+        format!("Watched: pinned tags are asked for {audit}."),
+        format!("Told: {told}. Who pulls what: {journal}."),
+    ]
 }
 
 /// The two most used clients, ready to paste.
@@ -138,6 +161,18 @@ fn fleeting(path: &Path) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn it_is_said_what_watches_who_is_told_and_what_is_noted() {
+        let mut config = Config::with_data_dir("/nowhere".into());
+        let lines = watching(&config).join(" ");
+        assert!(lines.contains("every 1d") && lines.contains("Told: nobody"), "{lines}");
+        config.audit_interval = Duration::ZERO;
+        config.journal.keep = Duration::ZERO;
+        let lines = watching(&config).join(" ");
+        assert!(lines.contains("only when they are pulled"), "{lines}");
+        assert!(lines.contains("not noted"), "{lines}");
+    }
 
     #[test]
     fn a_mirror_says_which_registry_is_asked_where_none_is_named() {

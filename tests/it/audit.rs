@@ -19,6 +19,10 @@ mod quota;
 
 const REGISTRY: &str = "registry.example";
 const HOUR: Duration = Duration::from_hours(1);
+
+/// Within this a young pin, or an open conflict, is asked for: its period, and as far ahead as it is
+/// planned without knowing of it.
+const SOON: Duration = Duration::from_mins(75);
 const DAY: Duration = Duration::from_hours(24);
 
 /// A registry with `app:1.0.0` at image A, and B ready to be moved to.
@@ -80,7 +84,7 @@ fn a_tag_that_moved_is_noticed_with_nobody_pulling_it() {
     assert_eq!(immutag.metrics().conflicts.with_label_values(&["hold"]).get(), 1);
     assert_eq!(pull(&immutag).digest(), stage.a.digest());
     stage.point_to(&stage.a);
-    immutag.audit_after(HOUR, "match", 1);
+    immutag.audit_after(SOON, "match", 1);
     assert_eq!(immutag.events("healed"), 1);
 }
 
@@ -90,7 +94,7 @@ fn a_young_pin_is_asked_for_each_hour() {
     let immutag = stage.start("on-conflict = \"block\"");
     assert_eq!(pull(&immutag).digest(), stage.a.digest());
     stage.point_to(&stage.b);
-    immutag.audit_after(HOUR, "conflict", 1);
+    immutag.audit_after(SOON, "conflict", 1);
     assert_eq!(reason(&pull(&immutag)), "DIGEST_CHANGED");
 }
 
@@ -282,7 +286,7 @@ fn an_upstream_that_takes_the_clients_credentials_is_not_asked() {
     let immutag = InProcess::start(setup);
     assert_eq!(pull(&immutag).digest(), stage.a.digest());
     let before = stage.registry.count("* manifests/");
-    immutag.audit_after(HOUR, "skipped", 1);
+    immutag.audit_after(SOON, "skipped", 1);
     assert_eq!(stage.registry.count("* manifests/"), before);
 }
 

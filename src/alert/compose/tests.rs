@@ -160,7 +160,7 @@ async fn triage_and_journal_are_told_escaped_and_bounded() {
     let notice = super::event(&sources, &event, &[]).await;
     assert_eq!(notice.severity, Severity::Low);
     assert_eq!(notice.reasons.len(), MAX_REASONS);
-    assert_eq!(notice.reasons[3], "3\\u{7}");
+    assert_eq!(notice.reasons[4], "3\\u{7}");
     assert_eq!(notice.changes.as_ref().map(|text| text.chars().count()), Some(MAX_TEXT));
     let pulls: Vec<_> = notice.pulls.iter().map(|it| (it.total, it.clients.len())).collect();
     assert_eq!(pulls, [(200, MAX_CLIENTS), (200, 0)]);

@@ -87,6 +87,7 @@ impl Alerts {
                 _ = stop.wait_for(|stop| *stop) => true,
                 // The sender is a field of ours: it is not dropped.
                 next = changes.changed() => next.is_err(),
+                () = crash(&mut couriers) => false,
             };
             leave.send_replace(true);
             while couriers.join_next().await.is_some() {}
@@ -121,6 +122,20 @@ impl Alerts {
     }
 }
 
+/// Returns some time after one of them panicked: all begin anew then, from where they were.
+async fn crash(couriers: &mut JoinSet<()>) {
+    loop {
+        match couriers.join_next().await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => {
+                tracing::error!(%error, "a webhook's task panicked; it is begun anew");
+                return tokio::time::sleep(PAUSE_AFTER_CRASH).await;
+            }
+            None => return std::future::pending().await,
+        }
+    }
+}
+
 fn wanted(sources: &Sources, webhooks: &[WebhookConfig]) -> Result<Wanted, WebhookSetupError> {
     let post = |config: &WebhookConfig| {
         Ok(Arc::new(Post {
@@ -135,5 +150,26 @@ fn wanted(sources: &Sources, webhooks: &[WebhookConfig]) -> Result<Wanted, Webho
     Ok(Wanted { posts, head: sources.ledger.status().sequence })
 }
 
+/// How long it is waited for before what panicked is begun anew.
+const PAUSE_AFTER_CRASH: Duration = Duration::from_secs(10);
+
 /// How long it is waited for between two looks at the ledger's head.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, timeout};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_panics_is_begun_anew_after_a_while_and_one_that_ends_is_not() {
+        let mut couriers = JoinSet::new();
+        couriers.spawn(async {});
+        assert!(timeout(Duration::from_hours(1), crash(&mut couriers)).await.is_err());
+        let begun = Instant::now();
+        couriers.spawn(async { panic!("a message that nobody can read") });
+        assert!(timeout(Duration::from_hours(1), crash(&mut couriers)).await.is_ok());
+        assert_eq!(begun.elapsed(), PAUSE_AFTER_CRASH);
+    }
+}

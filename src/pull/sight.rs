@@ -92,10 +92,10 @@ impl Pull {
         };
         let result = self.look_at(&target, &asked).await;
         if let Err(refusal) = &result
-            // A conflict with what was imported is told by its event.
+            // These are told by their event, or by the line of the refusal alone.
             && !matches!(
                 refusal.reason,
-                Reason::DigestChanged | Reason::Offline | Reason::PinPending
+                Reason::DigestChanged | Reason::Offline | Reason::Overloaded | Reason::PinPending
             )
         {
             Self::tell_trouble(&target, refusal);

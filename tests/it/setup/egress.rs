@@ -169,6 +169,8 @@ impl Stage {
         let mut skopeo = from.command_as(OTHER, "skopeo");
         skopeo.args(["--insecure-policy", "inspect", "--no-tags", "--tls-verify=false"]);
         skopeo.args(["--format", "{{.Digest}}", &reference]).env("HOME", self.folder.path());
+        // Else it looks below /run/containers, where root's podman lets nobody look.
+        skopeo.env("XDG_RUNTIME_DIR", self.folder.path());
         run(&mut skopeo).ok().stdout.trim().to_owned()
     }
 

@@ -219,16 +219,7 @@ impl TagState {
                 self.rejected.extend(new);
                 self.settle_conflict(event);
             }
-            EventKind::Repeated => {
-                if let Some(conflict) = &mut self.conflict {
-                    conflict.recorded_ms = event.time_ms;
-                    conflict.repeats += event.count;
-                    // Nobody saw it stand meanwhile.
-                    if event.count == 0 {
-                        conflict.since_ms = event.time_ms;
-                    }
-                }
-            }
+            EventKind::Repeated => self.count_repeats(event),
             EventKind::Bypassed
             | EventKind::Created
             | EventKind::Downgraded
@@ -239,6 +230,16 @@ impl TagState {
             | EventKind::Revoked
             | EventKind::RollbackAccepted
             | EventKind::Unrevoked => {}
+        }
+    }
+
+    fn count_repeats(&mut self, event: &Event) {
+        let Some(conflict) = &mut self.conflict else { return };
+        conflict.recorded_ms = event.time_ms;
+        conflict.repeats += event.count;
+        // Nobody saw it stand meanwhile.
+        if event.count == 0 {
+            conflict.since_ms = event.time_ms;
         }
     }
 

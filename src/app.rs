@@ -4,7 +4,7 @@ mod telling;
 mod wiring;
 
 use std::collections::BTreeSet;
-use std::io;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,14 +21,15 @@ use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::certificate::CertificateFault;
-use crate::config::{Config, ListenerConfig};
+use crate::config::{Config, ListenerConfig, LockConfig};
 use crate::http::tls::ServerTls;
 use crate::journal::{self, Journal};
 use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
+use crate::lockfile::{LOCK_BYTES, LockError, LockFile};
 use crate::metrics::Metrics;
 use crate::notify::WebhookSetupError;
 use crate::oci::Registry as Name;
-use crate::pull::{Edges, Pull, Settings};
+use crate::pull::{Edges, Lock, Pull, Settings};
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
 /// Why the process cannot run. Nothing was served.
@@ -66,12 +67,32 @@ pub enum StartError {
     /// The ledger cannot be opened.
     #[error(transparent)]
     Ledger(#[from] OpenError),
+    /// The lock file cannot be used.
+    #[error("the lock file {} cannot be used", path.display())]
+    Lock {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: LockFault,
+    },
     /// An upstream's settings cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamSetupError),
     /// A webhook's settings cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookSetupError),
+}
+
+/// Why a lock file cannot be used.
+#[derive(Debug, Error)]
+pub enum LockFault {
+    /// It is none.
+    #[error(transparent)]
+    Content(#[from] LockError),
+    /// It cannot be read.
+    #[error(transparent)]
+    Read(#[from] io::Error),
 }
 
 /// Where a running process listens.
@@ -110,7 +131,8 @@ impl App {
     ) -> Result<Self, StartError> {
         make_data_dir(&config.data_dir)?;
         let metrics = Arc::new(Metrics::new());
-        let settings = settings(config, &metrics)?;
+        let lock = config.lock.as_ref().map(read_lock).transpose()?.map(Arc::new);
+        let settings = Settings { lock, ..settings(config, &metrics)? };
         let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
         let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let options = Options::new(&config.cache, Arc::clone(&clock), metrics.cache.clone());
@@ -179,7 +201,9 @@ impl App {
             Err(_) => self.reload_certificates(&[]),
         }
         let settings = settings?;
-        self.pull.reload(settings);
+        // What the ledger began with stays until a restart.
+        let lock = self.pull.settings().lock.clone();
+        self.pull.reload(Settings { lock, ..settings });
         Ok(())
     }
 
@@ -259,6 +283,7 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
     let meter = move |name: &Name| received.with_label_values(&[label(name, &configured)]);
     let upstreams = Upstreams::new(&config.upstreams)?.with_limits(Arc::new(limits));
     Ok(Settings {
+        lock: None,
         policy: config.policy.clone(),
         upstreams: upstreams.with_observer(Arc::new(observe)).with_meter(Arc::new(meter)),
         audit_interval: config.audit_interval,
@@ -275,6 +300,20 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
 fn label<'a>(name: &'a Name, configured: &BTreeSet<Name>) -> &'a str {
     let known = BuiltIn::find(name).filter(|_| !configured.contains(name));
     known.map_or(name.as_str(), |known| known.pattern)
+}
+
+/// Reads a lock file, all of it or nothing.
+fn read_lock(config: &LockConfig) -> Result<Lock, StartError> {
+    let read = || -> Result<LockFile, LockFault> {
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(&config.file)?;
+        file.take(LOCK_BYTES as u64 + 1).read_to_end(&mut bytes)?;
+        Ok(LockFile::parse(&bytes)?)
+    };
+    match read() {
+        Ok(file) => Ok(Lock::new(file, config.is_locked)),
+        Err(source) => Err(StartError::Lock { path: config.file.clone(), source }),
+    }
 }
 
 fn start_journal(config: &Config, metrics: &Metrics, clock: &Arc<dyn Clock>) -> Journal {

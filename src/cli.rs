@@ -33,7 +33,8 @@ use crate::pin::PinKey;
 #[derive(Debug, Parser)]
 #[command(name = "immutag", version, propagate_version = true)]
 #[command(after_help = "Exit codes: 0 ok, 1 failure, 2 usage or configuration, 3 a finding \
-                        (conflict, bypassable), 4 ledger damaged or rolled back, 5 upstream unreachable.")]
+                        (conflict, bypassable), 4 ledger damaged or rolled back, 5 upstream unreachable, \
+                        6 not in the lock file.")]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -133,11 +134,16 @@ fn wait(
 impl Global {
     /// The configuration that these options lead to.
     pub(crate) fn load(&self) -> Result<Config, ConfigError> {
-        load(Sources {
+        load(self.sources())
+    }
+
+    /// Where the configuration that these options lead to comes from.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources {
             path: self.config.clone(),
             data_dir: self.data_dir.clone(),
             ..Sources::of_process()
-        })
+        }
     }
 }
 

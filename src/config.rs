@@ -15,6 +15,6 @@ pub use load::{Sources, load};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, Durability, HEAD_TIMEOUT, JournalConfig,
-    ListenerConfig, ListenerKind, ListenerTls, MAX_CONNECTIONS, MAX_STREAMS, Retention,
-    UpstreamConfig, WebhookConfig, WebhookFormat, reachable,
+    LedgerKind, ListenerConfig, ListenerKind, ListenerTls, LockConfig, MAX_CONNECTIONS,
+    MAX_STREAMS, Retention, UpstreamConfig, WebhookConfig, WebhookFormat, reachable,
 };

@@ -21,6 +21,7 @@ mod hint;
 mod idle;
 mod keep;
 mod listing;
+mod lock;
 mod merging;
 mod pending;
 mod permit;
@@ -53,6 +54,7 @@ pub use blob::{BlobBody, BlobReply, BlobRequest, OnItsWay, Span};
 pub use canary::{CANARY_TAGS, CanaryError, CanaryGuard, is_canary};
 pub use explain::Reader;
 pub use listing::{ListReply, ListRequest};
+pub use lock::Lock;
 pub use refusal::{Reason, Refusal};
 pub use resume::Arriving;
 pub use standing::Standing;
@@ -76,6 +78,8 @@ use crate::upstream::{ClientCredential, CredentialKey, Upstream, Upstreams};
 pub struct Settings {
     /// The effective rules.
     pub policy: Policy,
+    /// The lock file, if there is one.
+    pub lock: Option<Arc<Lock>>,
     /// The upstreams.
     pub upstreams: Upstreams,
     /// How long recorded tags get the last verified answer while their upstream fails.

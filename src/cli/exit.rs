@@ -26,6 +26,9 @@ pub(crate) enum Code {
     Damage = 4,
     /// An upstream could not be asked.
     Unreachable = 5,
+    /// Something was used that is not in the lock file.
+    #[expect(dead_code, reason = "the report gives it")]
+    Unlocked = 6,
 }
 
 impl From<Code> for ExitCode {
@@ -74,7 +77,12 @@ fn code_of(error: &anyhow::Error) -> Code {
     if is_damage {
         Code::Damage
     } else if is_usage
-        || is_start(|error| matches!(error, StartError::Upstream(_) | StartError::Webhook(_)))
+        || is_start(|error| {
+            matches!(
+                error,
+                StartError::Lock { .. } | StartError::Upstream(_) | StartError::Webhook(_)
+            )
+        })
     {
         Code::Usage
     } else {

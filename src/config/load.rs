@@ -7,7 +7,7 @@ use super::environment::{overlay, variables};
 use super::problem::{ConfigError, Place, Problem};
 use super::read::read;
 use super::resolve::{Report, resolve};
-use super::resolved::Config;
+use super::resolved::{Config, LedgerKind};
 
 /// The file that is read when nothing names one, if it is there.
 pub const DEFAULT_FILE: &str = "immutag.toml";
@@ -19,6 +19,12 @@ pub struct Sources {
     pub path: Option<PathBuf>,
     /// `--data-dir`.
     pub data_dir: Option<PathBuf>,
+    /// `--ledger`.
+    pub ledger: Option<LedgerKind>,
+    /// `--lock`.
+    pub lock: Option<PathBuf>,
+    /// `--locked`.
+    pub is_locked: bool,
     /// The environment: `IMMUTAG_CONFIG`, `IMMUTAG__*`, `XDG_STATE_HOME`, `HOME`.
     pub environment: Vec<(String, String)>,
     /// Where relative paths of the command line and the environment begin. (Those in a file begin
@@ -69,6 +75,9 @@ impl Sources {
         Self {
             path: None,
             data_dir: None,
+            ledger: None,
+            lock: None,
+            is_locked: false,
             // A variable that is no UTF-8 cannot be one of ours.
             environment: std::env::vars_os()
                 .filter_map(|(key, value)| {

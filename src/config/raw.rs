@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::{Deserializer, Visitor};
 
-use super::resolved::WebhookFormat;
+use super::resolved::{LedgerKind, WebhookFormat};
 use crate::policy::Reaction;
 use crate::secret::Secret;
 use crate::triage::Severity;
@@ -41,6 +41,8 @@ pub(super) struct RawConfig {
     pub(super) journal: RawJournal,
     /// The ledger.
     pub(super) ledger: RawLedger,
+    /// The lock file.
+    pub(super) lock: RawLock,
     /// The cache.
     pub(super) cache: RawCache,
     /// Which tags are immutable, and what happens on a conflict.
@@ -131,6 +133,18 @@ pub(super) struct RawJournal {
 pub(super) struct RawLedger {
     /// The only ledger id to start with.
     pub(super) expect: Option<String>,
+    /// Where it is kept.
+    pub(super) store: Option<LedgerKind>,
+}
+
+/// `[lock]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct RawLock {
+    /// The file.
+    pub(super) file: Option<PathBuf>,
+    /// Refuse what is not in it.
+    pub(super) locked: Option<bool>,
 }
 
 /// `[cache]`

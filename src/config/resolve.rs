@@ -2,6 +2,7 @@
 
 mod cache;
 mod listeners;
+mod lock;
 mod rules;
 mod secrets;
 mod upstreams;
@@ -42,6 +43,8 @@ pub(super) fn resolve(raw: RawConfig, mut report: Report<'_>) -> Result<Config, 
         journal: journal(&raw.journal, defaults.journal),
         policy: rules::resolve(raw.rule, raw.builtin_rules.unwrap_or(true), &mut report),
         cache: cache::resolve(&raw.cache, defaults.cache, &mut report),
+        ledger: lock::ledger(&raw.ledger, &mut report),
+        lock: lock::lock(raw.lock, &mut report),
         expected_ledger: expected_ledger(raw.ledger, &mut report),
         drain: span(raw.drain, defaults.drain),
         webhooks: webhooks::resolve(raw.webhook, &mut report),

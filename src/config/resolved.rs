@@ -1,6 +1,7 @@
 //! A configuration that is valid.
 
 mod cache;
+mod lock;
 mod webhook;
 
 use std::collections::BTreeMap;
@@ -14,6 +15,7 @@ use crate::policy::builtin::builtin_rules;
 use crate::secret::Secret;
 
 pub use cache::{CacheConfig, Durability, Retention};
+pub use lock::{LedgerKind, LockConfig};
 pub use webhook::{WebhookConfig, WebhookFormat};
 
 /// Everything that `serve` needs, valid.
@@ -42,6 +44,10 @@ pub struct Config {
     pub webhooks: Vec<WebhookConfig>,
     /// The cache.
     pub cache: CacheConfig,
+    /// Where the ledger is kept.
+    pub ledger: LedgerKind,
+    /// The reviewed list of what may be pulled, if there is one.
+    pub lock: Option<LockConfig>,
     /// `ledger.expect`: the only ledger id to start with.
     pub expected_ledger: Option<String>,
     /// How long SIGTERM waits for running pulls.
@@ -66,6 +72,8 @@ impl Config {
             upstreams: BTreeMap::new(),
             webhooks: Vec::new(),
             cache: CacheConfig::default(),
+            ledger: LedgerKind::File,
+            lock: None,
             expected_ledger: None,
             drain: Duration::from_secs(30),
         }

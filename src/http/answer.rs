@@ -34,9 +34,11 @@ pub fn status_of(refusal: &Refusal) -> (StatusCode, ErrorCode) {
         }
         Reason::BlobUnknown => (Status::NOT_FOUND, Code::BlobUnknown),
         Reason::BodyNotAllowed => (Status::PAYLOAD_TOO_LARGE, Code::SizeInvalid),
-        Reason::DigestChanged | Reason::DigestRevoked | Reason::Offline | Reason::PinPending => {
-            (Status::FORBIDDEN, Code::ManifestInvalid)
-        }
+        Reason::DigestChanged
+        | Reason::DigestRevoked
+        | Reason::Offline
+        | Reason::PinPending
+        | Reason::PinRequired => (Status::FORBIDDEN, Code::ManifestInvalid),
         Reason::DigestUnsupported => (Status::BAD_REQUEST, Code::DigestInvalid),
         Reason::HeadTooLarge => (Status::REQUEST_HEADER_FIELDS_TOO_LARGE, Code::SizeInvalid),
         Reason::LedgerUnavailable => (Status::SERVICE_UNAVAILABLE, Code::ManifestInvalid),

@@ -84,6 +84,7 @@ fn rule(name: &str, matcher: Matcher, reaction: Reaction) -> Rule {
         settle: Duration::ZERO,
         recheck: DEFAULT_RECHECK,
         include_referrers: false,
+        is_exact: false,
     }
 }
 

@@ -169,6 +169,7 @@ mod tests {
             settle: Duration::ZERO,
             recheck: Duration::from_mins(5),
             include_referrers: false,
+            is_exact: false,
         };
         Policy { rules: [vec![Arc::new(rule)], builtin_rules()].concat() }
     }

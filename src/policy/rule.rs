@@ -59,6 +59,9 @@ pub struct Rule {
     /// Whether it also decides for tags that are mutable by specification
     /// (see [`crate::oci::Tag::is_referrers`]).
     pub include_referrers: bool,
+    /// What was imported must be the very digest that is served: no index that names it, no image
+    /// that has it as its config. So are the tags of a lock file.
+    pub is_exact: bool,
 }
 
 /// The effective rules, in order: the user's, then the built-in ones.

@@ -152,5 +152,6 @@ fn rule(tag: TagMatcher, reaction: Reaction) -> Arc<Rule> {
         settle: Duration::ZERO,
         recheck: Duration::ZERO,
         include_referrers: false,
+        is_exact: false,
     })
 }

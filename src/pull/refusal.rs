@@ -36,6 +36,8 @@ pub enum Reason {
     Overloaded,
     /// The tag is younger than its rule's `min-age`.
     PinPending,
+    /// The lock file does not have it, and nothing else is let through.
+    PinRequired,
     /// The pinned manifest is neither here nor at the upstream.
     PinnedContentGone,
     /// This listener does not offer that.
@@ -66,7 +68,7 @@ pub enum Reason {
 
 impl Reason {
     /// All of them, in the order of their names.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::AddressNotAllowed,
         Self::BlobUnknown,
         Self::BodyNotAllowed,
@@ -80,6 +82,7 @@ impl Reason {
         Self::Offline,
         Self::Overloaded,
         Self::PinPending,
+        Self::PinRequired,
         Self::PinnedContentGone,
         Self::ReadOnly,
         Self::RealmNotAllowed,
@@ -111,6 +114,7 @@ impl Reason {
             Self::Offline => "OFFLINE",
             Self::Overloaded => "OVERLOADED",
             Self::PinPending => "PIN_PENDING",
+            Self::PinRequired => "PIN_REQUIRED",
             Self::PinnedContentGone => "PINNED_CONTENT_GONE",
             Self::ReadOnly => "READ_ONLY",
             Self::RealmNotAllowed => "REALM_NOT_ALLOWED",
@@ -138,6 +142,7 @@ impl Reason {
                 | Self::Offline
                 | Self::Overloaded
                 | Self::PinPending
+                | Self::PinRequired
                 | Self::PinnedContentGone
         )
     }

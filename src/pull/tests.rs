@@ -44,8 +44,10 @@ fn settings(reaction: Reaction) -> Settings {
         settle: Duration::ZERO,
         recheck: Duration::from_hours(1),
         include_referrers: false,
+        is_exact: false,
     };
     Settings {
+        lock: None,
         policy: Policy { rules: vec![Arc::new(rule)] },
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,

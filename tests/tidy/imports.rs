@@ -10,7 +10,18 @@ const LAYERS: &[Layer] = &[
     Layer::new(
         "pure",
         true,
-        &["event", "oci", "pin", "policy", "printable", "secret", "triage", "units"],
+        &[
+            "event",
+            "lockfile",
+            "oci",
+            "pin",
+            "policy",
+            "printable",
+            "secret",
+            "sources",
+            "triage",
+            "units",
+        ],
     ),
     Layer::new("base", true, &["clock", "config", "metrics", "telemetry"]),
     Layer::new("edges", false, &["blob", "journal", "ledger", "upstream"]),
@@ -19,7 +30,7 @@ const LAYERS: &[Layer] = &[
     Layer::new("senders", false, &["notify"]),
     Layer::new("flows", false, &["decide", "pull", "push"]),
     // What watches tags, and tells of them, stands on the flows.
-    Layer::new("watch", false, &["alert", "audit"]),
+    Layer::new("watch", false, &["alert", "audit", "report"]),
     Layer::new("http", false, &["http"]),
     // These faces speak HTTP with `http`'s bodies and listeners.
     Layer::new("faces", false, &["admin", "mitm"]),

@@ -51,6 +51,7 @@ fn pull(folder: &std::path::Path, ledger: &Arc<MemoryLedger>, store: &Arc<FsStor
         clock: ManualClock::at(1),
     };
     let settings = Settings {
+        lock: None,
         policy: Policy::default(),
         upstreams: Upstreams::new(&BTreeMap::new()).unwrap(),
         stale_if_error: Duration::ZERO,

@@ -28,6 +28,7 @@ fn rule() -> Rule {
         settle: Duration::ZERO,
         recheck: Duration::ZERO,
         include_referrers: false,
+        is_exact: false,
     }
 }
 

@@ -153,6 +153,7 @@ pub(super) fn rule(name: &str, repository: &str, reaction: Reaction) -> anyhow::
         settle: Duration::ZERO,
         recheck: DEFAULT_RECHECK,
         include_referrers: false,
+        is_exact: false,
     })
 }
 

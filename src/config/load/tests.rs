@@ -167,6 +167,31 @@ credentials = "client"
 }
 
 #[test]
+fn a_lock_file_and_the_ledgers_place_arrive_and_the_command_line_goes_before_them() {
+    let world =
+        World::with("[ledger]\nstore = \"memory\"\n[lock]\nfile = \"a.lock\"\nlocked = true\n");
+    let config = world.loaded();
+    let lock = config.lock.unwrap();
+    assert_eq!(config.ledger, LedgerKind::Memory);
+    assert!(lock.is_locked && lock.file.is_absolute() && lock.file.ends_with("a.lock"));
+    let sources = Sources {
+        ledger: Some(LedgerKind::File),
+        lock: Some("b.lock".into()),
+        ..world.sources.clone()
+    };
+    let config = load(sources).unwrap();
+    assert_eq!(config.ledger, LedgerKind::File);
+    assert!(config.lock.unwrap().file.ends_with("b.lock"));
+    let world = World::with(
+        "[ledger]\nstore = \"memory\"\nexpect = \"0123456789abcdef0123456789abcdef\"\n[lock]\n\
+         locked = true\n",
+    );
+    let problems = world.problems();
+    assert!(problems.contains("3:10: ledger.expect: a ledger in memory"), "{problems}");
+    assert!(problems.contains("5:10: lock.locked: locked mode refuses"), "{problems}");
+}
+
+#[test]
 fn environment_variables_go_before_the_file() {
     let config = World::with(
         "offline = false\n[cache]\nmax-size = \"1GiB\"\nmin-free = \"3GiB\"\n\

@@ -56,6 +56,7 @@ fn resolve_rule(
         settle: raw.settle.map_or(Duration::ZERO, |span| span.0),
         recheck: raw.recheck.map_or(DEFAULT_RECHECK, |span| span.0),
         include_referrers: raw.include_referrers.unwrap_or(false),
+        is_exact: false,
     })
 }
 

@@ -18,6 +18,7 @@ fn rule(reaction: Reaction) -> Rule {
         settle: Duration::ZERO,
         recheck: Duration::from_mins(1),
         include_referrers: false,
+        is_exact: false,
     }
 }
 

@@ -29,6 +29,7 @@ impl Tag {
             settle: Duration::ZERO,
             recheck: Duration::ZERO,
             include_referrers: false,
+            is_exact: false,
         };
         Self { rule, state: TagState::default(), now_ms: 1_000_000, revoked: Vec::new() }
     }

@@ -42,6 +42,7 @@ impl InProcess {
             environment: Vec::new(),
             working_dir: setup.folder.path().to_owned(),
             is_root: false,
+            ..Sources::default()
         };
         let mut config = load(sources).unwrap_or_else(|error| panic!("{error}"));
         change(&mut config);

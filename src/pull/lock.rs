@@ -1,0 +1,53 @@
+//! The lock file, as the pull path holds it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::lockfile::{LockFile, Locked};
+use crate::oci::Reference;
+use crate::pin::PinKey;
+use crate::policy::matcher::Matcher;
+use crate::policy::{Reaction, Rule};
+
+/// How old an upstream's answer about a locked tag may be.
+const RECHECK: Duration = Duration::from_mins(1);
+
+/// A reviewed list of references, and whether anything else is let through.
+#[derive(Debug)]
+pub struct Lock {
+    /// What was read.
+    pub file: LockFile,
+    /// Whether what is not in it is refused.
+    pub is_locked: bool,
+    rule: Arc<Rule>,
+}
+
+impl Lock {
+    /// A lock file in force.
+    pub fn new(file: LockFile, is_locked: bool) -> Self {
+        let rule = Rule {
+            name: "lock file".to_owned(),
+            matcher: Matcher::default(),
+            reaction: Reaction::Hold,
+            accept_after: None,
+            min_age: Duration::ZERO,
+            settle: Duration::ZERO,
+            recheck: RECHECK,
+            include_referrers: true,
+            is_exact: true,
+        };
+        Self { file, is_locked, rule: Arc::new(rule) }
+    }
+
+    /// The rule that decides for the tags of the file: hold, never follow.
+    pub fn rule(&self) -> &Arc<Rule> {
+        &self.rule
+    }
+
+    /// What a tag stands for, if it is in the file.
+    pub fn tag(&self, key: &PinKey) -> Option<Locked> {
+        let PinKey { registry, repository, tag } = key.clone();
+        let tag = Some(tag);
+        self.file.images.get(&Reference { registry, repository, tag, digest: None }).copied()
+    }
+}

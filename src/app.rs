@@ -254,7 +254,8 @@ impl App {
     }
 }
 
-fn make_data_dir(path: &Path) -> Result<(), StartError> {
+/// Makes the data directory, for its owner alone, unless it is there.
+pub(crate) fn make_data_dir(path: &Path) -> Result<(), StartError> {
     use std::os::unix::fs::DirBuilderExt;
     let made = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
     made.map_err(|source| StartError::DataDir { path: path.to_owned(), source })

@@ -17,6 +17,7 @@ mod registry;
 mod rules;
 mod serve;
 mod setup;
+mod stop;
 mod table;
 mod validate;
 
@@ -82,6 +83,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Print or install the settings of clients, and rules that let only immutag out
     Setup(setup::SetupArgs),
+    /// End the server, and wait until it is gone
+    Stop(stop::StopArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
 }
@@ -117,8 +120,10 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Notify(args) => wait(of_one(), notify::run(&global, args)),
         Command::Pulls(args) => pulls::run(&global, args),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
+        Command::Serve(args) if args.is_for_another() => serve::detach(&global, &args),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),
         Command::Setup(args) => setup::run(&global, args),
+        Command::Stop(args) => wait(of_one(), stop::run(&global, args)),
         Command::Validate(args) => validate::run(&global, &args),
     }
 }

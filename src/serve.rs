@@ -15,17 +15,20 @@ use crate::config::Config;
 use crate::ledger::LedgerStore as _;
 
 /// Runs until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reads the
-/// configuration again with `reload`: one with problems changes nothing.
+/// configuration again with `reload`: one with problems changes nothing. `ready` is called once, when
+/// clients are served.
 ///
 /// Returns whether everything ended by itself within the configured time.
 pub async fn serve<E: Display>(
     config: Config,
     accept_rollback: bool,
     reload: impl Fn() -> Result<Config, E>,
+    ready: impl FnOnce(&App),
 ) -> Result<bool, StartError> {
     raise_file_limit();
     let mut signals = Signals::new();
     let app = App::start(&config, accept_rollback, SystemClock::shared()).await?;
+    ready(&app);
     banner::show(&config, &app);
     let telling = tokio::spawn(tell_heads(Arc::clone(&app.ledger)));
     let ledger = Arc::clone(&app.ledger);

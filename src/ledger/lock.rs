@@ -44,6 +44,12 @@ impl Lock {
         file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(io)?;
         Ok(Self { file })
     }
+
+    /// Whether a process has it. To know it, it is taken for a moment where none has.
+    pub(crate) fn is_held(data_dir: &Path) -> bool {
+        let Ok(file) = File::open(data_dir.join("ledger.lock")) else { return false };
+        flock(&file, FlockOperation::NonBlockingLockShared) == Err(Errno::WOULDBLOCK)
+    }
 }
 
 impl Drop for Lock {

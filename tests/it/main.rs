@@ -33,6 +33,7 @@ mod reactions;
 mod real_clients;
 mod round;
 mod setup;
+mod sidecar;
 mod strain;
 mod support;
 mod support_works;

@@ -266,6 +266,13 @@ pub(super) fn refuse_to_start(setup: &Setup) -> Ran {
     run(program(setup).arg("serve").args(common_arguments(setup)))
 }
 
+/// Runs the program to its end with this setup.
+#[track_caller]
+pub(super) fn run_with(setup: &Setup, arguments: &[&str]) -> Ran {
+    setup.file("immutag.toml", &setup.toml());
+    run(program(setup).args(arguments).args(common_arguments(setup)))
+}
+
 fn launch(setup: &Setup) -> Daemon {
     let mut command = program(setup);
     command.arg("serve").args(common_arguments(setup)).args(&setup.arguments);

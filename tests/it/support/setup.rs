@@ -181,6 +181,11 @@ impl Setup {
         format!("ca-file = \"{}\"\n", self.file("ca.pem", ca_pem).display())
     }
 
+    /// Its data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data_dir
+    }
+
     /// Starts it and waits until it is ready.
     #[track_caller]
     pub(crate) fn start(self) -> Immutag {
@@ -191,6 +196,12 @@ impl Setup {
     #[track_caller]
     pub(crate) fn refuse_to_start(self) -> Ran {
         super::immutag::refuse_to_start(&self)
+    }
+
+    /// Runs a command with it, to its end.
+    #[track_caller]
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ran {
+        super::immutag::run_with(self, arguments)
     }
 
     /// The configuration file's text.

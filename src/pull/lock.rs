@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lockfile::{LockFile, Locked};
+use crate::lockfile::{LOCK_NAME, LockFile, Locked};
 use crate::oci::Reference;
 use crate::pin::PinKey;
 use crate::policy::matcher::Matcher;
@@ -19,6 +19,8 @@ pub struct Lock {
     pub file: LockFile,
     /// Whether what is not in it is refused.
     pub is_locked: bool,
+    /// How the file is called to clients: its name, not where it lies.
+    pub name: String,
     rule: Arc<Rule>,
 }
 
@@ -36,7 +38,13 @@ impl Lock {
             include_referrers: true,
             is_exact: true,
         };
-        Self { file, is_locked, rule: Arc::new(rule) }
+        Self { file, is_locked, name: LOCK_NAME.to_owned(), rule: Arc::new(rule) }
+    }
+
+    /// The same under the name of its file.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// The rule that decides for the tags of the file: hold, never follow.

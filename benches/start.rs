@@ -1,5 +1,6 @@
 //! Start-up: how long until `/readyz` says 200, and what is resident then; with an empty ledger,
-//! and with 100,000 stored blobs, which are counted after the start.
+//! with 100,000 stored blobs, which are counted after the start, and as the sidecar of a job, with
+//! lock files of several lengths.
 //!
 //!     cargo bench --bench start
 
@@ -16,7 +17,8 @@ use std::time::{Duration, Instant};
 
 use immutag::blob::BlobStore as _;
 use immutag::blob::fs::{FsStore, Limits};
-use immutag::oci::ComputedDigest;
+use immutag::lockfile::{LockFile, Locked};
+use immutag::oci::{ComputedDigest, Reference};
 use immutag::units::DiskSize;
 use stage::support::setup::Setup;
 
@@ -24,8 +26,12 @@ const RUNS: usize = 11;
 
 const BLOBS: u32 = 100_000;
 
+/// References of the lock files.
+const LOCKED: [u32; 3] = [0, 10, 10_000];
+
 fn main() {
     empty();
+    sidecar();
     with_blobs();
 }
 
@@ -45,6 +51,68 @@ fn run() -> (Duration, u64) {
     let begun = Instant::now();
     let immutag = setup.start();
     (begun.elapsed(), immutag.resident_kib())
+}
+
+/// `serve --detach --wait --ledger memory --lock images.lock --locked`: the whole command, as a step
+/// of a job waits for it; and until `/readyz` says 200 without `--detach`.
+fn sidecar() {
+    println!();
+    println!("start as a sidecar, {RUNS} runs each: ledger in memory, locked");
+    for references in LOCKED {
+        let text = lock_of(references);
+        let begun = Instant::now();
+        let read = LockFile::parse(text.as_bytes()).expect("it is one").images.len();
+        let parsed = begun.elapsed();
+        assert_eq!(read, references as usize);
+        let mut steps: Vec<_> = (0..RUNS).map(|_| step(&text)).collect();
+        let mut ready: Vec<_> = (0..RUNS).map(|_| ready(&text)).collect();
+        steps.sort_unstable();
+        ready.sort_unstable();
+        println!(
+            "{references:>6} references  the step {} ms, ready after {} ms (medians; {} to {} ms, {} \
+             to {} ms); parsed in {} ms",
+            steps[RUNS / 2].as_millis(),
+            ready[RUNS / 2].as_millis(),
+            steps[0].as_millis(),
+            steps[RUNS - 1].as_millis(),
+            ready[0].as_millis(),
+            ready[RUNS - 1].as_millis(),
+            parsed.as_millis(),
+        );
+    }
+}
+
+fn step(lock: &str) -> Duration {
+    let setup = Setup::new();
+    let lock = setup.file("images.lock", lock);
+    let lock = lock.to_str().expect("a path in ASCII");
+    let memory = ["serve", "--detach", "--wait", "--ledger", "memory", "--lock", lock, "--locked"];
+    let begun = Instant::now();
+    setup.run(&memory).ok();
+    let took = begun.elapsed();
+    setup.run(&["stop"]).ok();
+    took
+}
+
+fn ready(lock: &str) -> Duration {
+    let setup = Setup::new();
+    let lock = setup.file("images.lock", lock);
+    let lock = lock.to_str().expect("a path in ASCII");
+    let arguments = ["--ledger", "memory", "--lock", lock, "--locked"];
+    let setup = arguments.iter().fold(setup, |setup, argument| setup.argument(argument));
+    let begun = Instant::now();
+    let _immutag = setup.start();
+    begun.elapsed()
+}
+
+/// A lock file of so many tags, each of a repository of its own.
+fn lock_of(references: u32) -> String {
+    let image = |number: u32| {
+        let name = format!("registry.example/team/app-{number}:1.0.0");
+        let digest = ComputedDigest::of(&number.to_le_bytes(), None).digest();
+        (name.parse::<Reference>().expect("it is one"), Locked { digest, is_immutable: false })
+    };
+    LockFile { sources: Vec::new(), images: (0..references).map(image).collect() }.to_string()
 }
 
 fn with_blobs() {

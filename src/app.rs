@@ -15,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub(crate) use self::lock::read as read_lock;
 pub use self::lock::{LockConflicts, LockFault};
 use self::wiring::Wiring;
 use crate::admin::socket::{self, Doers};
@@ -138,6 +139,7 @@ impl App {
         let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
         if let (Some(lock), Some(config)) = (&lock, &config.lock) {
             lock::take(&*ledger, lock, config).await?;
+            metrics.lock.show(lock.file.images.len(), lock.is_locked);
         }
         let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let options = Options::new(&config.cache, Arc::clone(&clock), metrics.cache.clone());

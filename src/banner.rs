@@ -1,5 +1,7 @@
 //! What a start says: in words, what is enforced and what is not, and what to paste.
 
+mod lock;
+
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -54,7 +56,9 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
     lines.push("What decides, first match:".to_owned());
     lines.extend(describe(&config.policy).into_iter().map(|rule| format!("  {rule}")));
     lines.push(String::new());
-    lines.extend(enforcement());
+    let lock = app.pull.settings().lock.clone();
+    lines.extend(lock::lines(config, lock.as_deref()));
+    lines.extend(lock::enforcement(lock.as_deref()));
     lines.extend(watching(config));
     lines.push(String::new());
     lines.extend(snippets(&app.addresses.listeners));
@@ -70,17 +74,6 @@ fn purpose(listener: &ListenerConfig) -> String {
             format!("for registry mirrors, {} where none is named", listener.default_upstream)
         }
     }
-}
-
-/// What holds, and what this process cannot do alone.
-fn enforcement() -> Vec<String> {
-    [
-        "Enforced: a held tag is served as it was first seen; a blocked one stops the client.",
-        "Not enforced by this process: clients that are not set to it; clients whose settings let",
-        "them go on to the registry while this process is down; references by digest.",
-    ]
-    .map(str::to_owned)
-    .to_vec()
 }
 
 /// What notices a tag that moves, who is told, and what is noted of pulls.
@@ -127,7 +120,7 @@ fn snippets(listeners: &[ListenerConfig]) -> Vec<String> {
 }
 
 fn warnings(config: &Config, listeners: &[ListenerConfig]) -> Vec<String> {
-    let mut warnings = Vec::new();
+    let mut warnings = Vec::from_iter(lock::warning(config));
     if config.ledger == LedgerKind::File
         && let Some(kind) = fleeting(&config.data_dir)
     {

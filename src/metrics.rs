@@ -5,6 +5,8 @@
 
 mod cache;
 mod journal;
+mod ledger;
+mod lock;
 mod notify;
 mod watch;
 
@@ -15,6 +17,8 @@ use prometheus::{
 
 pub use cache::CacheMetrics;
 pub use journal::JournalMetrics;
+pub use ledger::LedgerMetrics;
+pub use lock::LockMetrics;
 pub use notify::NotifyMetrics;
 pub use watch::{AuditMetrics, LimitMetrics};
 
@@ -48,6 +52,8 @@ pub struct Metrics {
     pub journal: JournalMetrics,
     /// How the ledger is.
     pub ledger: LedgerMetrics,
+    /// What is in the lock file.
+    pub lock: LockMetrics,
     /// What upstreams say of their limits.
     pub limits: LimitMetrics,
     /// What else listeners tell.
@@ -103,34 +109,6 @@ impl FillMetrics {
                 .counter("fill_resumes_total", "Requests for the rest of a body that broke off"),
             running: make.gauge("fills_running", "Blobs that are being fetched"),
             waiting: make.gauge("fills_waiting", "Blobs whose fetch waits for its turn"),
-        }
-    }
-}
-
-/// How the ledger is.
-pub struct LedgerMetrics {
-    /// When it was created.
-    pub created: Gauge,
-    /// Whether it refuses to write.
-    pub failed: IntGauge,
-    /// How long its fdatasync takes.
-    pub fdatasync: Histogram,
-    /// Whether its index is being rebuilt.
-    pub rebuilding: IntGauge,
-    /// The last durable event.
-    pub sequence: IntGauge,
-}
-
-impl LedgerMetrics {
-    fn new(make: &Maker<'_>) -> Self {
-        Self {
-            created: make
-                .time("ledger_created_timestamp_seconds", "When the ledger was created, Unix time"),
-            failed: make.gauge("ledger_failed", "1 while the ledger refuses to write"),
-            fdatasync: make
-                .histogram("ledger_fdatasync_seconds", "How long the ledger's fdatasync takes"),
-            rebuilding: make.gauge("ledger_rebuilding", "1 while the index is rebuilt"),
-            sequence: make.gauge("ledger_sequence", "Sequence of the last durable event"),
         }
     }
 }
@@ -281,6 +259,7 @@ impl Metrics {
             ledger: LedgerMetrics::new(&make),
             limits: LimitMetrics::new(&make),
             listeners: ListenerMetrics::new(&make),
+            lock: LockMetrics::new(&make),
             notify: NotifyMetrics::new(&make),
             pins: make.gauge("pins", "Tags with a pin"),
             possible_bypass: make.counter(

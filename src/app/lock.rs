@@ -35,7 +35,7 @@ pub enum LockFault {
 pub struct LockConflicts(LockTaken);
 
 /// Reads a lock file, all of it or nothing.
-pub(super) fn read(config: &LockConfig) -> Result<Lock, StartError> {
+pub(crate) fn read(config: &LockConfig) -> Result<Lock, StartError> {
     let read = || -> Result<LockFile, LockFault> {
         let mut bytes = Vec::new();
         let file = std::fs::File::open(&config.file)?;

@@ -10,7 +10,6 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use self::announce::Announcer;
 use self::detach::DetachArgs;
 use self::pid_file::PidFile;
 use super::Global;
@@ -58,7 +57,10 @@ pub(super) fn detach(global: &Global, args: &ServeArgs) -> anyhow::Result<ExitCo
 
 pub(super) async fn run(global: &Global, args: ServeArgs) -> anyhow::Result<ExitCode> {
     crate::telemetry::start();
-    let announcer = args.detach.is_announced().then(Announcer::begin).transpose()?;
+    let is_announced = args.detach.is_announced();
+    if is_announced {
+        announce::begin()?;
+    }
     let config = args.load(global)?;
     let pid_file = args.detach.pid_file(&config.data_dir);
     let pid_file = pid_file.map(|path| PidFile::prepare(&config.data_dir, path)).transpose()?;
@@ -66,8 +68,8 @@ pub(super) async fn run(global: &Global, args: ServeArgs) -> anyhow::Result<Exit
         if let Some(pid_file) = &pid_file {
             pid_file.publish();
         }
-        if let Some(announcer) = announcer {
-            announcer.serving(app);
+        if is_announced {
+            announce::serving(app);
         }
     };
     let served = crate::serve::serve(config, args.accept_rollback, || args.load(global), ready);

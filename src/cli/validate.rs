@@ -1,11 +1,14 @@
 //! `immutag validate`: what the configuration comes to, or everything that is wrong with it.
 
+mod keeping;
+
 use std::io;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde::Serialize;
 
+use self::keeping::{Keeping, problem};
 use super::Global;
 use super::exit::Code;
 use super::output::{FormatArgs, Printer};
@@ -32,6 +35,8 @@ struct Effective {
     upstreams: Vec<UpstreamView>,
     rules: Vec<String>,
     webhooks: Vec<WebhookView>,
+    #[serde(flatten)]
+    keeping: Keeping,
 }
 
 /// A webhook, without its URL: that may be a password.
@@ -83,7 +88,16 @@ pub(super) fn run(global: &Global, args: &ValidateArgs) -> anyhow::Result<ExitCo
     for webhook in &config.webhooks {
         Webhook::new(webhook)?;
     }
-    let effective = effective(&config);
+    let keeping = match Keeping::of(&config) {
+        Ok(keeping) => keeping,
+        Err(error) => {
+            if printer.is_json {
+                problem(&mut printer, &error)?;
+            }
+            return Err(error.into());
+        }
+    };
+    let effective = effective(&config, keeping);
     if printer.is_json {
         printer.json(&effective)?;
     } else {
@@ -104,7 +118,7 @@ fn problems(printer: &mut Printer, error: &ConfigError) -> io::Result<()> {
     printer.flush()
 }
 
-fn effective(config: &Config) -> Effective {
+fn effective(config: &Config, keeping: Keeping) -> Effective {
     let listener = |listener: &crate::config::ListenerConfig| ListenerView {
         kind: listener.kind.name(),
         address: listener.address.to_string(),
@@ -127,6 +141,7 @@ fn effective(config: &Config) -> Effective {
         upstreams: upstreams.collect(),
         rules: describe(&config.policy),
         webhooks: config.webhooks.iter().map(webhook_view).collect(),
+        keeping,
     }
 }
 
@@ -144,6 +159,7 @@ fn print(printer: &mut Printer, effective: &Effective) -> io::Result<()> {
     if effective.offline {
         printer.line("offline: no upstream is asked")?;
     }
+    effective.keeping.print(printer)?;
     printer.line("\nlisteners")?;
     for ListenerView { kind, address, scheme } in &effective.listeners {
         printer.line(&format!("  {kind:<7} {scheme}://{address}"))?;

@@ -156,7 +156,9 @@ fn a_start_that_fails_says_why_with_its_exit_code_and_leaves_nothing_behind() {
     let lock = lock.to_str().expect("a path in ASCII");
     refused(&sidecar, &["--lock", lock], 2, "at line 3 column 14");
     refused(&sidecar, &["--pid-file", "/no/such/folder/pid"], 1, "cannot be written");
-    refused(&sidecar, &["--locked"], 2, "lock.file");
+    // What the configuration says wrong is told before there is a log.
+    let ran = sidecar.run(&["serve", "--detach", "--locked"]).failed_with("set lock.file");
+    assert_eq!(code(&ran), Some(2));
     let taken = std::net::TcpListener::bind(sidecar.setup.addresses().direct).expect("it is free");
     refused(&sidecar, &[], 1, "cannot listen on");
     drop(taken);
@@ -266,4 +268,53 @@ fn a_server_that_one_may_not_ask_is_not_stopped() {
     let ran = ran.failed_with("run this as the server's user, or as root");
     assert_eq!(code(&ran), Some(1));
     assert!(runs(id));
+}
+
+#[test]
+fn it_says_what_its_lock_file_holds_and_where_its_ledger_is() {
+    let sidecar = Sidecar::new();
+    let digest = format!("sha256:{}", "a".repeat(64));
+    let locked = format!("\"registry.example/app:1.0.0\": {{\"digest\": \"{digest}\"}}");
+    let text = format!("{{\n  \"version\": 1,\n  \"images\": {{\n    {locked}\n  }}\n}}\n");
+    let lock = sidecar.setup.file("images.lock", &text);
+    let lock = lock.to_str().expect("a path in ASCII");
+    let memory = ["serve", "--detach", "--wait", "--ledger", "memory"];
+    sidecar.run(&[&memory[..], &["--lock", lock, "--locked"]].concat()).ok();
+    let held = format!("Lock file {lock}: 1 reference is held to it; what is not in it");
+    assert!(sidecar.log().contains(&held), "{}", sidecar.log());
+    assert!(sidecar.log().contains("in memory"), "{}", sidecar.log());
+    let metrics = get(&format!("http://{}/metrics", sidecar.setup.addresses().admin)).text();
+    for line in ["immutag_lock_enforced 1", "immutag_lock_references 1"] {
+        assert!(metrics.lines().any(|told| told == line), "no {line}");
+    }
+    sidecar.run(&["stop"]).ok();
+    sidecar.run(&memory).ok();
+    assert!(sidecar.log().contains("trusts every tag anew"), "{}", sidecar.log());
+    sidecar.run(&["stop"]).ok();
+}
+
+#[test]
+fn validate_reads_the_lock_file_and_tells_ledger_audit_and_journal() {
+    let told = |images: &str| {
+        let setup = Setup::new().tables("[ledger]\nstore = \"memory\"");
+        let setup = setup.tables("[lock]\nfile = \"images.lock\"\nlocked = true");
+        setup.file("images.lock", &format!("{{\n\"version\": 1,\n\"images\": {images}}}"));
+        (setup.run(&["validate", "--json"]), setup.run(&["validate", "--table"]))
+    };
+    let (json, table) = told("{}");
+    let json: Value = json.ok().stdout.parse().expect("one line of JSON");
+    assert_eq!((&json["ledger"], &json["lock"]["references"]), (&"memory".into(), &0.into()));
+    assert_eq!(json["lock"]["is-locked"], true);
+    assert_eq!(json["audit"]["interval-seconds"], 0);
+    assert_eq!(json["journal"]["keep-seconds"], 90 * 24 * 3600);
+    let table = table.ok().stdout;
+    for words in ["in memory", "0 references; what is not in it is refused", "noted for 90d"] {
+        assert!(table.contains(words), "{words}: {table}");
+    }
+    let (json, table) = told("{\"app\": 1}");
+    assert_eq!((code(&json), code(&table)), (Some(2), Some(2)));
+    let problem: Value = json.stdout.parse().expect("one line of JSON");
+    assert_eq!(problem["key"], "lock.file");
+    assert!(problem["problem"].as_str().is_some_and(|it| it.contains("line 3")), "{problem}");
+    assert!(table.stderr.contains("images.lock cannot be used"), "{table:#?}");
 }

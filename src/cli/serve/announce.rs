@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::app::App;
 use crate::config::{ListenerConfig, reachable};
-use crate::ledger::LedgerStore as _;
 
 /// A line of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,42 +40,37 @@ pub(super) struct Listening {
     pub(super) url: String,
 }
 
-/// The right to announce.
-pub(super) struct Announcer(());
+/// Leaves the session of whoever started this process, and says so.
+///
+/// # Errors
+/// The process leads a group: it was started from a shell, not by `--detach`.
+pub(super) fn begin() -> anyhow::Result<()> {
+    rustix::process::setsid().context("--announce is for `serve --detach` alone")?;
+    say(&Announced::Began);
+    Ok(())
+}
 
-impl Announcer {
-    /// Leaves the session of whoever started this process, and says so.
-    ///
-    /// # Errors
-    /// The process leads a group: it was started from a shell, not by `--detach`.
-    pub(super) fn begin() -> anyhow::Result<Self> {
-        rustix::process::setsid().context("--announce is for `serve --detach` alone")?;
-        say(&Announced::Began);
-        Ok(Self(()))
-    }
-
-    /// Says that clients are served, and lets go of standard output: who reads it to its end need
-    /// not wait for this process.
-    pub(super) fn serving(self, app: &App) {
-        let url = |listener: &ListenerConfig| {
-            format!("{}://{}", listener.scheme(), reachable(listener.address))
-        };
-        let listeners = app.addresses.listeners.iter().map(|listener| Listening {
-            kind: listener.kind.name().to_owned(),
-            url: url(listener),
-        });
-        say(&Announced::Serving(Serving {
-            pid: std::process::id(),
-            ledger: app.ledger.status().id,
-            listeners: listeners.collect(),
-            admin: format!("http://{}", reachable(app.addresses.admin)),
-        }));
-        let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
-        if let Err(error) =
-            nowhere.and_then(|file| rustix::stdio::dup2_stdout(file).map_err(io::Error::from))
-        {
-            tracing::warn!(%error, "standard output stays open");
-        }
+/// Says that clients are served, and lets go of standard output: who reads it to its end need not
+/// wait for this process.
+pub(super) fn serving(app: &App) {
+    let url = |listener: &ListenerConfig| {
+        format!("{}://{}", listener.scheme(), reachable(listener.address))
+    };
+    let listeners = app
+        .addresses
+        .listeners
+        .iter()
+        .map(|listener| Listening { kind: listener.kind.name().to_owned(), url: url(listener) });
+    say(&Announced::Serving(Serving {
+        pid: std::process::id(),
+        ledger: app.ledger.status().id,
+        listeners: listeners.collect(),
+        admin: format!("http://{}", reachable(app.addresses.admin)),
+    }));
+    let nowhere = std::fs::OpenOptions::new().write(true).open("/dev/null");
+    let let_go = nowhere.and_then(|file| rustix::stdio::dup2_stdout(file).map_err(io::Error::from));
+    if let Err(error) = let_go {
+        tracing::warn!(%error, "standard output stays open");
     }
 }
 

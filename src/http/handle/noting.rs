@@ -68,9 +68,11 @@ impl Noting {
     }
 }
 
-/// Whether a refusal is ours, of a covered tag or of a digest that was denied. What the upstream
+/// Whether a refusal is ours, of a covered tag, of a digest that was denied, or of what the lock
+/// file does not have. What the upstream
 /// does not have was not pulled, and whoever guesses names could fill the journal.
 fn is_noted(refusal: &Refusal) -> bool {
     let is_known = refusal.pinned.is_some() || refusal.observed.is_some();
-    (refusal.key.is_some() && is_known) || refusal.reason == Reason::DigestRevoked
+    let is_denied = matches!(refusal.reason, Reason::DigestRevoked | Reason::PinRequired);
+    (refusal.key.is_some() && is_known) || is_denied
 }

@@ -149,7 +149,8 @@ fn render(page: &Page, form: Form) -> anyhow::Result<String> {
 
 fn as_json(value: &impl Serialize) -> serde_json::Result<String> {
     let text = serde_json::to_string_pretty(value)? + "\n";
-    Ok(escape_json(&text).into_owned())
+    // As in `words::plain`; outside of its strings JSON has no `#`.
+    Ok(escape_json(&text).replace("##", "#\\u0023"))
 }
 
 fn deliver(text: &str, output: Option<&Path>) -> anyhow::Result<()> {

@@ -4,8 +4,8 @@
 
 use std::fmt::Write as _;
 
-use super::words::{advice, detail, gaps, plain, summary, title};
 use super::Page;
+use super::words::{advice, detail, gaps, plain, summary, title};
 use crate::report::{Report, Row, Status};
 
 /// The document.
@@ -35,11 +35,8 @@ pub(super) fn document(page: &Page) -> String {
 fn whole(xml: &mut String, report: &Report, gaps: Option<&str>) {
     *xml += "    <testcase classname=\"immutag.record\" name=\"the record is whole\">\n";
     if let Some(gaps) = gaps {
-        let _ = writeln!(
-            xml,
-            "      <error type=\"incomplete\" message=\"{}\"></error>",
-            text(gaps)
-        );
+        let _ =
+            writeln!(xml, "      <error type=\"incomplete\" message=\"{}\"></error>", text(gaps));
     }
     let _ = writeln!(xml, "      <system-out>{}</system-out>", text(&summary(report)));
     *xml += "    </testcase>\n";

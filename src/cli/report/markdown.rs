@@ -41,9 +41,11 @@ pub(super) fn page(page: &Page) -> String {
         None => writeln!(text, ", without a lock file."),
     };
     conflicts(&mut text, page);
-    for (status, heading) in
-        [(Status::Refused, "Refused"), (Status::Unlocked, "Not in the lock file"), (Status::New, "New")]
-    {
+    for (status, heading) in [
+        (Status::Refused, "Refused"),
+        (Status::Unlocked, "Not in the lock file"),
+        (Status::New, "New"),
+    ] {
         let rows = rows_of(page, status);
         if rows.is_empty() {
             continue;
@@ -51,17 +53,16 @@ pub(super) fn page(page: &Page) -> String {
         let _ = writeln!(text, "\n### {heading}\n");
         table(&mut text, page, &rows);
         if let Some(advice) = rows.first().and_then(|row| advice(head, row)) {
-            let _ = writeln!(text, "\n{}", sentence(&advice));
+            let _ = writeln!(text, "\n{}", format_args!("{advice}."));
         }
     }
     let rest = rows_of(page, Status::Ok);
     if !rest.is_empty() {
-        let what = if rest.len() == 1 { "1 image is" } else { "images are" };
-        let count = if rest.len() == 1 { String::new() } else { format!("{} ", rest.len()) };
-        let _ = writeln!(
-            text,
-            "\n<details>\n<summary>{count}{what} as they should be</summary>\n"
-        );
+        let what = match rest.len() {
+            1 => "1 image is as it should be".to_owned(),
+            count => format!("{count} images are as they should be"),
+        };
+        let _ = writeln!(text, "\n<details>\n<summary>{what}</summary>\n");
         table(&mut text, page, &rest);
         text += "\n</details>\n";
     }
@@ -78,36 +79,30 @@ fn conflicts(text: &mut String, page: &Page) {
         return;
     }
     *text += "\n### Conflicts\n";
-    for (row, conflict) in rows.iter().filter_map(|row| Some((row, row.conflict.as_ref()?))).take(CONFLICTS)
+    for (row, conflict) in
+        rows.iter().filter_map(|row| Some((row, row.conflict.as_ref()?))).take(CONFLICTS)
     {
         let _ = writeln!(text, "\n#### {}\n", code(&row.reference.to_string()));
-        let (_, about) = title_of(row);
-        let _ = writeln!(text, "{about} {}\n", places(page, row));
+        let title = title(row);
+        let about = title.strip_prefix(&row.reference.to_string()).unwrap_or(&title).trim_start();
+        let named = places(page, row);
+        let at = if named.is_empty() { named } else { format!(" See {named}.") };
+        let _ = writeln!(
+            text,
+            "It {about}.{at}
+"
+        );
         digests(text, row, conflict);
         if !conflict.hint.is_empty() {
             let _ = writeln!(text, "\nWhat changed, as a hint: {}", code(&conflict.hint));
         }
         if let Some(advice) = advice(&page.report.head, row) {
-            let _ = writeln!(text, "\n{}", sentence(&advice));
+            let _ = writeln!(text, "\n{}", format_args!("{advice}."));
         }
     }
     if rows.len() > CONFLICTS {
         let _ = writeln!(text, "\nAnd {} more conflicts.", rows.len() - CONFLICTS);
     }
-}
-
-/// The title in two: the reference, and what is wrong with it.
-fn title_of(row: &Row) -> (String, String) {
-    let reference = row.reference.to_string();
-    let title = title(row);
-    let about = title.strip_prefix(&reference).unwrap_or(&title).trim_start();
-    let mut letters = about.chars();
-    let first = letters.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
-    let about = match row.status {
-        Status::Conflict => format!("It {about}:"),
-        _ => format!("{first}{}.", letters.as_str()),
-    };
-    (reference, about)
 }
 
 fn digests(text: &mut String, row: &Row, conflict: &Conflict) {
@@ -164,11 +159,6 @@ fn places(page: &Page, row: &Row) -> String {
         named.push(format!("and {more} more"));
     }
     named.join(", ")
-}
-
-/// An advice as a sentence: its commands and names as code.
-fn sentence(advice: &str) -> String {
-    code(&format!("{advice}."))
 }
 
 /// A code span. It cannot be left: there is no backtick in it, and it ends on its line.

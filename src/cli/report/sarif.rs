@@ -15,7 +15,8 @@ const SCHEMA: &str =
 /// The document.
 pub(super) fn document(page: &Page) -> Value {
     let head = &page.report.head;
-    let gap = gaps(head).map(|gaps| json!({ "level": "error", "message": { "text": text(&gaps) } }));
+    let gap =
+        gaps(head).map(|gaps| json!({ "level": "error", "message": { "text": text(&gaps) } }));
     let notifications: Vec<_> = gap.into_iter().collect();
     let results = page.report.rows.iter().filter_map(|row| result(page, row));
     json!({

@@ -31,12 +31,7 @@ pub(super) fn summary(report: &Report) -> String {
     let counts = report.head.counts;
     let total = report.rows.len();
     let bad = counts.conflicts + counts.refused + counts.unlocked;
-    let (as_meant, images) = match (&report.head.lock, total) {
-        (Some(_), 1) => ("as locked", "1 image"),
-        (Some(_), _) => ("as locked", "images"),
-        (None, 1) => ("as pinned", "1 image"),
-        (None, _) => ("as pinned", "images"),
-    };
+    let as_meant = if report.head.lock.is_some() { "as locked" } else { "as pinned" };
     let parts = [
         (counts.conflicts, "in conflict"),
         (counts.refused, "refused"),
@@ -49,12 +44,12 @@ pub(super) fn summary(report: &Report) -> String {
         .collect();
     let first = match (bad, total) {
         (_, 0) => "Nothing was pulled.".to_owned(),
-        (0, 1) => format!("The {} is {as_meant}.", "image"),
+        (0, 1) => format!("The image is {as_meant}."),
         (0, total) => format!("All {total} images are {as_meant}."),
         (1, 1) => format!("The only image is not {as_meant}: {}.", parts.join(", ")),
-        (1, total) => format!("1 of {total} {images} is not {as_meant}: {}.", parts.join(", ")),
+        (1, total) => format!("1 of {total} images is not {as_meant}: {}.", parts.join(", ")),
         (bad, total) => {
-            format!("{bad} of {total} {images} are not {as_meant}: {}.", parts.join(", "))
+            format!("{bad} of {total} images are not {as_meant}: {}.", parts.join(", "))
         }
     };
     let new = match counts.new {
@@ -120,34 +115,30 @@ pub(super) fn detail(head: &Head, row: &Row) -> String {
     words
 }
 
-/// What to do about it; `None`: nothing.
+/// What to do about it, its commands and names in backticks; `None`: nothing.
 pub(super) fn advice(head: &Head, row: &Row) -> Option<String> {
     let reference = &row.reference;
-    let lock = lock_name(head);
+    let lock = format!("`{}`", lock_name(head).replace('`', "'"));
     match row.status {
         Status::New | Status::Ok => None,
         Status::Conflict => {
             let observed = row.conflict.as_ref().map(|it| it.observed)?;
             let taken = match row.locked {
-                Some(_) => format!(
-                    "If the new digest is meant: immutag lock --update, and review the change of \
-                     {lock}"
-                ),
-                None => format!(
-                    "If the new digest is meant: immutag ledger approve {reference} --digest \
-                     {observed} --reason …"
-                ),
+                Some(_) => format!("`immutag lock --update`, and review the change of {lock}"),
+                None => {
+                    format!("`immutag ledger approve {reference} --digest {observed} --reason …`")
+                }
             };
             Some(format!(
-                "immutag ledger diff {reference} shows what changed. {taken}. If it is not: \
-                 leave it as it is"
+                "`immutag ledger diff {reference}` shows what changed. If the new digest is meant: \
+                 {taken}. If it is not: leave it as it is"
             ))
         }
         Status::Refused if !row.is_outside() => {
-            Some("immutag ledger list --conflicts, and the log of immutag, say more".to_owned())
+            Some("`immutag ledger list --conflicts`, and the log of immutag, say more".to_owned())
         }
         Status::Refused | Status::Unlocked => {
-            Some(format!("If the build needs it: immutag lock, and review the change of {lock}"))
+            Some(format!("If the build needs it: `immutag lock`, and review the change of {lock}"))
         }
     }
 }

@@ -29,7 +29,7 @@ pub use read::{Filter, Walked, newest, walk};
 pub use subject::{Outcome, Subject};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LedgerKind};
 use crate::metrics::JournalMetrics;
 use crate::units::DiskSize;
 use merge::{Key, Merging, Sweep};
@@ -67,7 +67,12 @@ impl Options {
             keep: config.journal.keep,
             max_bytes,
             file_bytes: (max_bytes / FILES).min(LARGEST),
-            min_free: config.cache.min_free,
+            // With a ledger in memory it is all the record that there is, however little the disk
+            // of a job has.
+            min_free: match config.ledger {
+                LedgerKind::File => config.cache.min_free,
+                LedgerKind::Memory => DiskSize::Bytes(0),
+            },
         })
     }
 }

@@ -33,6 +33,7 @@ use crate::metrics::Metrics;
 use crate::notify::WebhookSetupError;
 use crate::oci::Registry as Name;
 use crate::pull::{Edges, Pull, Settings};
+use crate::report::Record;
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
 /// Why the process cannot run. Nothing was served.
@@ -146,6 +147,12 @@ impl App {
         let store = Arc::new(FsStore::open_as(&config.data_dir, options).map_err(in_data_dir)?);
         let links = Arc::new(Links::open(&config.data_dir).map_err(in_data_dir)?);
         let journal = Arc::new(start_journal(config, &metrics, &clock));
+        let record = Arc::new(Record {
+            journal: Arc::clone(&journal),
+            started_ms: clock.wall_ms(),
+            started_at: ledger.status().sequence,
+            lock: config.lock.as_ref().map(|lock| lock.file.clone()),
+        });
         let edges = Edges {
             ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,
             store: Arc::clone(&store) as _,
@@ -162,6 +169,7 @@ impl App {
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
         let doers = Doers {
+            record: Arc::clone(&record),
             ledger: Arc::clone(&ledger),
             pull: Arc::clone(&pull),
             store: Arc::clone(&store),

@@ -14,6 +14,7 @@ mod notify;
 mod output;
 mod pulls;
 mod registry;
+mod report;
 mod rules;
 mod serve;
 mod setup;
@@ -77,6 +78,8 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Show which clients pulled what
     Pulls(pulls::PullsArgs),
+    /// Tell what the running server gave, for the end of a CI job
+    Report(report::ReportArgs),
     /// Ask the rules
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
@@ -119,6 +122,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
         Command::Notify(args) => wait(of_one(), notify::run(&global, args)),
         Command::Pulls(args) => pulls::run(&global, args),
+        Command::Report(args) => wait(of_one(), report::run(&global, args)),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) if args.is_for_another() => serve::detach(&global, &args),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),

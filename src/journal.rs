@@ -17,6 +17,7 @@ mod writer;
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -133,6 +134,25 @@ impl Journal {
         if let Some(open) = &self.open {
             open.write(Sweep::Due);
         }
+    }
+
+    /// Writes all that was noted, counts of repeats too. It waits for the disk.
+    pub fn flush_all(&self) {
+        if let Some(open) = &self.open {
+            open.write(Sweep::All);
+        }
+    }
+
+    /// Gives each entry that a filter lets through and that was written to `see`, the oldest first,
+    /// until it breaks. It waits for the disk: not for the threads that answer clients.
+    pub fn walk(
+        &self,
+        filter: &Filter,
+        see: impl FnMut(Pulled) -> io::Result<ControlFlow<()>>,
+    ) -> io::Result<Walked> {
+        let Some(open) = &self.open else { return Ok(Walked::default()) };
+        let folder = open.lock().folder().to_owned();
+        walk(&folder, filter, see)
     }
 
     /// The newest entries that a filter lets through, at most `limit`, the newest first. What was

@@ -31,6 +31,7 @@ mod private;
 mod pulls;
 mod reactions;
 mod real_clients;
+mod report;
 mod round;
 mod setup;
 mod sidecar;

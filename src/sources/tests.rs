@@ -1,0 +1,1 @@
+//! Files as they are written, and as they must not be.

@@ -10,6 +10,7 @@ mod demo;
 mod doctor;
 mod exit;
 mod ledger;
+mod lock;
 mod notify;
 mod output;
 mod pulls;
@@ -74,6 +75,8 @@ enum Command {
     Audit(audit::AuditArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),
+    /// Write images.lock, which says what each image of a project is, or check it
+    Lock(lock::LockArgs),
     /// Try the webhooks, and see how it is with them
     Notify(notify::NotifyArgs),
     /// Show which clients pulled what
@@ -120,6 +123,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Demo(args) => wait(of_many(), demo::run(args)),
         Command::Doctor(args) => wait(of_one(), doctor::run(&global, args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
+        Command::Lock(args) => wait(of_one(), lock::run(&global, args)),
         Command::Notify(args) => wait(of_one(), notify::run(&global, args)),
         Command::Pulls(args) => pulls::run(&global, args),
         Command::Report(args) => wait(of_one(), report::run(&global, args)),

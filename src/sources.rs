@@ -44,7 +44,7 @@ pub struct Mention {
     /// Where the default of an `ARG` is written that is all of the reference, in bytes; `None`
     /// where there is none.
     pub default_span: Option<Range<usize>>,
-    /// It is a Dockerfile's frontend (`# syntax=`): BuildKit pulls it to read the file, other
+    /// It is a Dockerfile's frontend (`# syntax=`): `BuildKit` pulls it to read the file, other
     /// builders do not. Nobody need be warned of one that is not locked.
     pub is_frontend: bool,
 }

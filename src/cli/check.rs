@@ -1,6 +1,6 @@
 //! `immutag check REF[@DIGEST]…`: what upstreams answer now, beside what the ledger holds.
 
-mod ask;
+pub(super) mod ask;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;

@@ -86,6 +86,12 @@ impl Place {
         })
     }
 
+    /// The ledger, if there is one: a server's, or one in the data directory.
+    pub(super) async fn find(&self) -> anyhow::Result<Option<Client>> {
+        let is_there = self.exists() || self.finds_server().await?;
+        Ok(if is_there { Some(self.open().await?) } else { None })
+    }
+
     /// Whether a server runs on it.
     pub(super) async fn is_served(&self) -> anyhow::Result<bool> {
         check_owner(&self.data_dir)?;

@@ -8,6 +8,7 @@ use crate::app::StartError;
 use crate::config::ConfigError;
 use crate::decide::Fault;
 use crate::ledger::{BackupError, OpenError, RestoreError};
+use crate::lockfile::LockError;
 use crate::notify::WebhookSetupError;
 use crate::upstream::UpstreamSetupError;
 
@@ -61,6 +62,7 @@ fn is_closed_pipe(error: &anyhow::Error) -> bool {
 fn code_of(error: &anyhow::Error) -> Code {
     let is_usage = error.is::<ConfigError>()
         || error.is::<UpstreamSetupError>()
+        || error.is::<LockError>()
         || error.is::<WebhookSetupError>();
     let is_start = |matching: fn(&StartError) -> bool| {
         error.downcast_ref::<StartError>().is_some_and(matching)

@@ -1,7 +1,7 @@
 //! `immutag ledger …`: through the server if one runs, on the files themselves if not.
 
 mod diff;
-mod export;
+pub(super) mod export;
 mod import;
 mod restore;
 mod view;

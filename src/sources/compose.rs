@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::json::{Key, Value, mention, walk};
-use super::{Found, Lines, MENTIONS, SourceError};
+use super::{Found, Lines, SourceError};
 
 /// How a build context names an image.
 const IMAGE_SCHEME: &str = "docker-image://";
@@ -29,7 +29,7 @@ pub fn read(text: &str) -> Result<Found, SourceError> {
 #[derive(Default)]
 struct Project {
     has_services: bool,
-    /// By the name and where it begins: a name that comes twice is two services here.
+    /// By where it begins: a name that comes twice is two services here.
     services: BTreeMap<usize, Service>,
     contexts: Vec<(Value, usize)>,
 }
@@ -68,10 +68,8 @@ impl Project {
         match path {
             [services] if services.is("services") => self.has_services = true,
             [services, Key::Name(name)] if services.is("services") => {
-                if self.services.len() <= MENTIONS {
-                    let service = Service { name: name.clone(), ..Service::default() };
-                    self.services.insert(value.at, service);
-                }
+                let service = Service { name: name.clone(), ..Service::default() };
+                self.services.insert(value.at, service);
             }
             [services, Key::Name(_), rest @ ..] if services.is("services") => {
                 self.take_part(rest, value);

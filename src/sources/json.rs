@@ -49,7 +49,7 @@ pub(super) fn walk(
         return Err(SourceError::TooLarge);
     }
     for document in serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>() {
-        document.map_err(malformed)?;
+        document.map_err(|error| malformed(&error))?;
     }
     // From here on it is sound, and only the places are new.
     let (mut path, mut at, mut awaits_key) = (Vec::new(), 0, false);
@@ -81,11 +81,12 @@ pub(super) fn walk(
                     path.pop();
                     path.push(Key::Name(name));
                 } else {
-                    let (text, span) = match wants(&path) {
-                        true => string(text, raw).map(|(text, span)| (Some(text), span))?,
-                        false => (None, None),
-                    };
-                    each(&path, Value { at: start + 1, text, span });
+                    let mut value = Value { at: start + 1, text: None, span: None };
+                    if wants(&path) {
+                        let (text, span) = string(text, raw)?;
+                        (value.text, value.span) = (Some(text), span);
+                    }
+                    each(&path, value);
                 }
             }
             _ => {}
@@ -94,7 +95,7 @@ pub(super) fn walk(
     Ok(())
 }
 
-fn malformed(error: serde_json::Error) -> SourceError {
+fn malformed(error: &serde_json::Error) -> SourceError {
     SourceError::Malformed(error.to_string())
 }
 
@@ -112,7 +113,8 @@ fn end_of_string(text: &str, mut at: usize) -> usize {
 
 /// A string's text, and where it is if it is written as it is.
 fn string(text: &str, raw: Range<usize>) -> Result<(String, Option<Range<usize>>), SourceError> {
-    let value: String = serde_json::from_str(&text[raw.clone()]).map_err(malformed)?;
+    let value: String =
+        serde_json::from_str(&text[raw.clone()]).map_err(|error| malformed(&error))?;
     let inner = raw.start + 1..raw.end - 1;
     let is_verbatim = text[inner.clone()] == value;
     Ok((value, is_verbatim.then_some(inner)))

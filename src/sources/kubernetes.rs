@@ -1,7 +1,7 @@
 //! Kubernetes objects as JSON: `kubectl get … -o json`, `kubectl create --dry-run=client -o json`,
 //! several behind each other.
 //!
-//! Source: Kubernetes API, "PodSpec". Whatever has a `spec` with containers counts, whatever its
+//! Source: Kubernetes API, `PodSpec`. Whatever has a `spec` with containers counts, whatever its
 //! kind is and wherever it is nested: pods, lists, everything with a pod template.
 
 use super::json::{Key, mention, walk};

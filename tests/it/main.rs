@@ -25,6 +25,7 @@ mod incident;
 mod keeps;
 mod ledger;
 mod live;
+mod lock;
 mod network;
 mod packaging;
 mod private;

@@ -11,7 +11,7 @@ use crate::upstream::{Answer, Ask, Method, Resource, UpstreamError, Upstreams};
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// What an upstream said.
-pub(super) enum Heard {
+pub(in crate::cli) enum Heard {
     /// A manifest; its digest was computed.
     Answer(ComputedDigest),
     /// Something that breaks a rule.
@@ -28,7 +28,17 @@ pub(super) enum Heard {
 ///
 /// A GET and no HEAD: what a HEAD says is a claim, and nothing was compared then.
 pub(super) async fn ask(reference: &Reference, upstreams: &Upstreams) -> Heard {
-    let Some(upstream) = upstreams.locate(&reference.registry) else { return Heard::Unknown };
+    ask_whole(reference, upstreams).await.0
+}
+
+/// The same, with the manifest of an [`Heard::Answer`].
+pub(in crate::cli) async fn ask_whole(
+    reference: &Reference,
+    upstreams: &Upstreams,
+) -> (Heard, Option<Manifest>) {
+    let Some(upstream) = upstreams.locate(&reference.registry) else {
+        return (Heard::Unknown, None);
+    };
     let wanted = match (&reference.tag, reference.digest) {
         (None, Some(digest)) => ManifestReference::Digest(digest),
         _ => ManifestReference::Tag(reference.tag_or_latest()),
@@ -43,19 +53,23 @@ pub(super) async fn ask(reference: &Reference, upstreams: &Upstreams) -> Heard {
         deadline: Some(DEADLINE),
     };
     match upstream.ask(ask).await {
-        Ok(answer) => read(reference, answer).await.unwrap_or_else(|error| failed(&error)),
-        Err(error) => failed(&error),
+        Ok(answer) => read(reference, answer).await.unwrap_or_else(|error| (failed(&error), None)),
+        Err(error) => (failed(&error), None),
     }
 }
 
-async fn read(reference: &Reference, answer: Answer) -> Result<Heard, UpstreamError> {
+async fn read(
+    reference: &Reference,
+    answer: Answer,
+) -> Result<(Heard, Option<Manifest>), UpstreamError> {
+    let invalid = |words: String| Ok((Heard::Invalid(words), None));
     match answer.status {
         200 => {}
-        404 => return Ok(Heard::Nothing),
-        status => return Ok(Heard::Invalid(format!("the upstream answered {status}"))),
+        404 => return Ok((Heard::Nothing, None)),
+        status => return invalid(format!("the upstream answered {status}")),
     }
     if answer.content_encoded {
-        return Ok(Heard::Invalid("the manifest came in a Content-Encoding".to_owned()));
+        return invalid("the manifest came in a Content-Encoding".to_owned());
     }
     let (header, content_type) = (answer.digest, answer.content_type);
     let bytes = answer.body.collect(MANIFEST_LIMIT).await?;
@@ -65,12 +79,12 @@ async fn read(reference: &Reference, answer: Answer) -> Result<Heard, UpstreamEr
     };
     if let Some(claim) = header.filter(is_checkable).filter(|claim| !computed.supports(claim)) {
         let sent = computed.digest();
-        return Ok(Heard::Invalid(format!("the upstream sent {sent} where it claims {claim}")));
+        return invalid(format!("the upstream sent {sent} where it claims {claim}"));
     }
-    Ok(match Manifest::parse(&bytes, content_type.as_ref()) {
-        Ok(_) => Heard::Answer(computed),
-        Err(error) => Heard::Invalid(error.to_string()),
-    })
+    match Manifest::parse(&bytes, content_type.as_ref()) {
+        Ok(manifest) => Ok((Heard::Answer(computed), Some(manifest))),
+        Err(error) => invalid(error.to_string()),
+    }
 }
 
 fn failed(error: &UpstreamError) -> Heard {

@@ -12,7 +12,9 @@ use super::super::client::{Answer, Client};
 use crate::clock::SystemClock;
 use crate::decide::{Filter, Reply, Request, TagEntry};
 use crate::ledger::LedgerStatus;
-use crate::oci::Reference;
+use crate::lockfile::{LOCK_ENTRIES, LockFile, Locked};
+use crate::oci::{Digest, Reference};
+use crate::pin::PinKey;
 
 /// How an export begins.
 pub(super) const FORMAT: &str = "immutag-ledger";
@@ -22,11 +24,13 @@ pub(super) const VERSION: u32 = 1;
 
 /// What is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum ExportFormat {
+pub(in crate::cli) enum ExportFormat {
     /// Everything: a header, then each manifest before the event that brought it
     Jsonl,
     /// The events alone, one a line
     Events,
+    /// The pins as an `images.lock`
+    Lock,
     /// The pins, `image:tag@sha256:…`, in the order of registry, repository and tag
     Tags,
 }
@@ -77,6 +81,10 @@ async fn write(client: &Client, format: ExportFormat, out: &mut impl Write) -> a
             let mut answer = client.ask(Request::List(Filter::default())).await?;
             tags(&mut answer, out).await
         }
+        ExportFormat::Lock => {
+            let mut answer = client.ask(Request::List(Filter::default())).await?;
+            lock(&mut answer, out).await
+        }
         ExportFormat::Events | ExportFormat::Jsonl => {
             let mut answer = client.ask(Request::Export).await?;
             lines(&mut answer, format == ExportFormat::Jsonl, out).await
@@ -113,17 +121,42 @@ fn line(out: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// A pin that was revoked here is nothing to be trusted elsewhere.
 async fn tags(answer: &mut Answer, out: &mut impl Write) -> anyhow::Result<()> {
     while let Some(reply) = answer.next().await? {
         let Reply::Tag(entry) = reply else { bail!("the server answered what nobody asked for") };
-        let TagEntry { key, state, revoked } = *entry;
-        let Some(pin) = state.pin.filter(|pin| !revoked.contains(&pin.content.digest)) else {
-            continue;
-        };
-        let digest = Some(pin.content.digest);
-        let (registry, repository, tag) = (key.registry, key.repository, Some(key.tag));
-        writeln!(out, "{}", Reference { registry, repository, tag, digest })?;
+        if let Some((reference, digest)) = pinned(*entry) {
+            writeln!(out, "{}", Reference { digest: Some(digest), ..reference })?;
+        }
     }
     Ok(())
+}
+
+async fn lock(answer: &mut Answer, out: &mut impl Write) -> anyhow::Result<()> {
+    let (mut lock, mut unconfirmed) = (LockFile::default(), 0u64);
+    while let Some(reply) = answer.next().await? {
+        let Reply::Tag(entry) = reply else { bail!("the server answered what nobody asked for") };
+        unconfirmed += u64::from(entry.state.claim.is_some());
+        let Some((reference, digest)) = pinned(*entry) else { continue };
+        if lock.images.len() >= LOCK_ENTRIES {
+            bail!("the ledger has more than {LOCK_ENTRIES} pins, more than a lock file may have");
+        }
+        lock.images.insert(reference, Locked { digest, is_immutable: false });
+    }
+    if unconfirmed > 0 {
+        // Standard error is gone: the file is right all the same.
+        let _ = writeln!(
+            io::stderr(),
+            "left out: {unconfirmed} imported tags that no upstream has confirmed yet"
+        );
+    }
+    Ok(write!(out, "{lock}")?)
+}
+
+/// A tag and its pin. A pin that was revoked here is nothing to be trusted elsewhere.
+pub(in crate::cli) fn pinned(entry: TagEntry) -> Option<(Reference, Digest)> {
+    let TagEntry { key, state, revoked } = entry;
+    let pin = state.pin.filter(|pin| !revoked.contains(&pin.content.digest))?;
+    let PinKey { registry, repository, tag } = key;
+    let reference = Reference { registry, repository, tag: Some(tag), digest: None };
+    Some((reference, pin.content.digest))
 }

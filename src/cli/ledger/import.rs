@@ -11,6 +11,7 @@ mod inspect;
 mod jsonl;
 mod kubernetes;
 mod lines;
+mod lock;
 mod whole;
 
 #[cfg(test)]
@@ -59,6 +60,8 @@ enum ImportFormat {
     Auto,
     /// What `immutag ledger export` writes
     Jsonl,
+    /// `images.lock`, as `immutag lock` writes it
+    Lock,
     /// `image:tag@sha256:…`, one a line
     Tags,
     /// `docker image inspect`
@@ -210,6 +213,9 @@ fn look(first: &[u8]) -> anyhow::Result<ImportFormat> {
     if text.starts_with('[') {
         return Ok(ImportFormat::DockerInspect);
     }
+    if is_lock(text) {
+        return Ok(ImportFormat::Lock);
+    }
     if text.starts_with('{') {
         return match (has("\"services\""), has("\"apiVersion\"") || has("\"items\"")) {
             (true, false) => Ok(ImportFormat::Compose),
@@ -225,6 +231,13 @@ fn look(first: &[u8]) -> anyhow::Result<ImportFormat> {
     Ok(if is_dockerfile { ImportFormat::Dockerfile } else { ImportFormat::Tags })
 }
 
+/// A lock file begins with its version, a number; in a Compose project that is a text.
+fn is_lock(text: &str) -> bool {
+    let version = text.strip_prefix('{').and_then(|it| it.trim_start().strip_prefix("\"version\""));
+    let version = version.and_then(|it| it.trim_start().strip_prefix(':'));
+    version.is_some_and(|it| it.trim_start().starts_with(|first: char| first.is_ascii_digit()))
+}
+
 fn read(format: ImportFormat, input: Input) -> anyhow::Result<Gather> {
     match format {
         ImportFormat::Auto | ImportFormat::Tags => lines::read(input),
@@ -233,5 +246,6 @@ fn read(format: ImportFormat, input: Input) -> anyhow::Result<Gather> {
         ImportFormat::Dockerfile => dockerfile::read(input),
         ImportFormat::Jsonl => jsonl::read(input),
         ImportFormat::Kubernetes => kubernetes::read(input),
+        ImportFormat::Lock => lock::read(input),
     }
 }

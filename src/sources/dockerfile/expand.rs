@@ -71,13 +71,13 @@ impl Arguments {
         let value = match (self.given.get(name), default) {
             (Some(given), _) => Value { text: given.clone(), span: None },
             (None, None) => return,
-            (None, Some(default)) => match self.expand(default, escape) {
-                Ok(text) => Value { text, span },
-                Err(_) => {
+            (None, Some(default)) => {
+                let Ok(text) = self.expand(default, escape) else {
                     self.known.remove(name);
                     return;
-                }
-            },
+                };
+                Value { text, span }
+            }
         };
         if self.known.len() < NAMES {
             self.known.insert(name.to_owned(), value);
@@ -183,7 +183,7 @@ impl Expansion<'_> {
             }
             None => Err(Unknown::Written),
             Some('+') => {
-                if set.filter(is_used).is_some() {
+                if set.as_ref().is_some_and(is_used) {
                     word
                 } else {
                     Ok(String::new())

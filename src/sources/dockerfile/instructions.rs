@@ -148,8 +148,7 @@ impl Iterator for Instructions<'_> {
         let mut instruction =
             Instruction { text: String::new(), pieces: Vec::new(), escape: self.escape };
         let mut is_begun = false;
-        loop {
-            let Some((start, line)) = self.line() else { break };
+        while let Some((start, line)) = self.line() {
             let trimmed = line.trim_start();
             if trimmed.starts_with('#') || trimmed.is_empty() {
                 continue;

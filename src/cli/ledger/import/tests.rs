@@ -229,12 +229,15 @@ fn a_dockerfile_may_have_another_escape() {
 
 #[test]
 fn a_file_is_recognised_by_how_it_begins() {
-    use ImportFormat::{Compose, DockerInspect, Dockerfile, Jsonl, Kubernetes, Tags};
+    use ImportFormat::{Compose, DockerInspect, Dockerfile, Jsonl, Kubernetes, Lock, Tags};
     for (text, expected) in [
         ("{\"format\":\"immutag-ledger\",\"version\":1}\n", Some(Jsonl)),
         ("  [\n {}]", Some(DockerInspect)),
         (PODS, Some(Kubernetes)),
         ("{\"name\":\"p\",\"services\":{}}", Some(Compose)),
+        ("{\"version\":\"3.8\",\"services\":{}}", Some(Compose)),
+        (LOCK, Some(Lock)),
+        ("{\"version\" : 9, \"services\":{}}", Some(Lock)),
         ("# escape=`\nARG A=1\nFROM x", Some(Dockerfile)),
         ("alpine:3@sha256:…\n", Some(Tags)),
         ("", Some(Tags)),
@@ -242,6 +245,45 @@ fn a_file_is_recognised_by_how_it_begins() {
     ] {
         assert_eq!(look(text.as_bytes()).ok(), expected, "{text}");
     }
+}
+
+const LOCK: &str = r#"{
+  "version": 1,
+  "sources": ["Dockerfile"],
+  "images": {
+    "docker.io/library/alpine:3.19": {"digest": "$A"},
+    "ghcr.io/acme/tool:1.2.3": {"digest": "$B", "immutable": true},
+    "quay.io/acme/base@$C": {"digest": "$C"}
+  }
+}
+"#;
+
+#[test]
+fn the_tags_of_a_lock_file_are_claimed_and_what_is_there_by_digest_is_listed() {
+    let gather = gather(ImportFormat::Lock, LOCK);
+    assert_eq!(
+        claims(&gather),
+        ["docker.io/library/alpine:3.19 a 5", "ghcr.io/acme/tool:1.2.3 b 6"]
+    );
+    let words = "it names no tag, and the ledger is about tags";
+    assert_eq!(skipped(&gather), [format!("7 quay.io/acme/base@{C}: {words}")]);
+}
+
+#[test]
+fn a_lock_file_that_is_cut_doubled_newer_or_without_end_is_refused() {
+    for (text, words) in [
+        (LOCK[..LOCK.len() - 9].to_owned(), "EOF"),
+        (LOCK.replace("ghcr.io/acme/tool:1.2.3", "docker.io/library/alpine:3.19"), "twice"),
+        (LOCK.replace("\"version\": 1", "\"version\": 2"), "use a newer immutag"),
+        (LOCK.replace("alpine", "al\u{1b}[2Jpine"), "control character"),
+        (LOCK.replace("library/alpine", "../../etc"), "is no reference"),
+    ] {
+        let error = format!("{:#}", read(ImportFormat::Lock, input(&text)).unwrap_err());
+        assert!(error.contains(words) && !error.contains('\u{1b}'), "{words}: {error}");
+    }
+    let endless: Input = Box::new(BufReader::new(io::repeat(b' ')));
+    let error = read(ImportFormat::Lock, endless).unwrap_err().to_string();
+    assert!(error.contains("larger than 16 MiB"), "{error}");
 }
 
 #[test]
@@ -311,12 +353,13 @@ fn an_export_that_is_cut_changed_or_newer_is_refused_with_its_line() {
     }
 }
 
-const FORMATS: [ImportFormat; 6] = [
+const FORMATS: [ImportFormat; 7] = [
     ImportFormat::Compose,
     ImportFormat::DockerInspect,
     ImportFormat::Dockerfile,
     ImportFormat::Jsonl,
     ImportFormat::Kubernetes,
+    ImportFormat::Lock,
     ImportFormat::Tags,
 ];
 
@@ -328,7 +371,7 @@ proptest! {
         at in any::<proptest::sample::Index>(),
     ) {
         let mut texts = vec![noise.clone(), lines.join("\n").into_bytes()];
-        for sound in [PODS.to_owned(), export(&[CREATED, PINNED, REVOKED])] {
+        for sound in [PODS.to_owned(), LOCK.replace("$C", C), export(&[CREATED, PINNED, REVOKED])] {
             let mut bytes = sound.into_bytes();
             let at = at.index(bytes.len());
             bytes.splice(at..at, noise.iter().copied().take(3));

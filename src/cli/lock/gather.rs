@@ -1,0 +1,198 @@
+//! Reads the sources: which images they name, and where.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{anyhow, bail, ensure};
+
+use super::Misuse;
+use super::file::LockPath;
+use super::places::{Source, sources};
+use crate::oci::{Reference, Tag};
+use crate::printable::escape_within;
+use crate::sources::{Found, Mention, SourceKind, dockerfile, read};
+
+/// The largest source, in bytes.
+const SOURCE_LIMIT: u64 = 16 << 20;
+
+/// What is to be read.
+pub(super) struct Request<'a> {
+    pub(super) paths: &'a [PathBuf],
+    pub(super) arguments: BTreeMap<String, String>,
+    /// A source of the lock file that is gone is no source any more.
+    pub(super) prunes: bool,
+    /// There is something to do without a source.
+    pub(super) is_content_without: bool,
+}
+
+/// What the sources name.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    /// The sources, as the lock file will name them.
+    pub(super) sources: Vec<String>,
+    /// What they name, in the form that a lock file has.
+    pub(super) wanted: BTreeMap<Reference, Wanted>,
+    /// What could not be read in them.
+    pub(super) skipped: Vec<String>,
+    /// The sources that could not be read at all.
+    pub(super) unreadable: Vec<Unreadable>,
+}
+
+/// An image that sources name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) places: Vec<Mentioned>,
+    /// `?immutable=1` stands at one of them.
+    pub(super) is_immutable: bool,
+}
+
+/// Where an image is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Mentioned {
+    source: String,
+    line: u64,
+    pub(super) platform: Option<String>,
+    /// The tag before a digest: it says nothing to a client.
+    pub(super) idle_tag: Option<Tag>,
+}
+
+/// A source that could not be read.
+#[derive(Debug)]
+pub(super) struct Unreadable {
+    pub(super) source: String,
+    pub(super) why: String,
+}
+
+/// `Dockerfile:3`, escaped.
+impl fmt::Display for Mentioned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", shown(&self.source), self.line)
+    }
+}
+
+/// Reads them all.
+///
+/// # Errors
+/// What was typed is not there, or cannot be a lock file's source.
+pub(super) fn gather(
+    request: &Request<'_>,
+    lock: &LockPath,
+) -> anyhow::Result<Result<Gathered, Misuse>> {
+    let sources = sources(request.paths, lock)?;
+    if sources.is_empty() && !request.is_content_without && !lock.exists() {
+        let words = "there is no Dockerfile or Containerfile here, and no lock file that names a \
+                     source: name files (immutag lock deploy/Dockerfile), or references (--add)";
+        return Ok(Err(Misuse(words.to_owned())));
+    }
+    let mut gathered = Gathered::default();
+    for source in sources {
+        gathered.read(source, request);
+    }
+    Ok(Ok(gathered))
+}
+
+/// A reference as a lock file has it: with a tag or a digest, not both.
+pub(super) fn entry(reference: &Reference) -> Reference {
+    let mut entry = reference.clone();
+    entry.tag = match entry.digest {
+        Some(_) => None,
+        None => Some(entry.tag_or_latest()),
+    };
+    entry
+}
+
+/// What a stranger called a file, in at most 200 characters.
+fn shown(name: &str) -> String {
+    escape_within(name, 200)
+}
+
+impl Gathered {
+    /// Whether there was nothing to read.
+    pub(super) fn is_nothing(&self) -> bool {
+        self.sources.is_empty() && self.wanted.is_empty() && self.unreadable.is_empty()
+    }
+
+    /// Fails unless every source was read.
+    pub(super) fn refuse_unreadable(&self) -> anyhow::Result<()> {
+        let Some(Unreadable { source, why }) = self.unreadable.first() else { return Ok(()) };
+        let source = shown(source);
+        Err(anyhow!(
+            "{source} cannot be read: {why}; nothing was written (--prune leaves out \
+                     sources that are gone)"
+        ))
+    }
+
+    fn read(&mut self, source: Source, request: &Request<'_>) {
+        let is_gone = || {
+            let path = source.path.as_ref();
+            path.is_some_and(|path| fs::symlink_metadata(path).is_err_and(|it| is_absent(&it)))
+        };
+        if request.prunes && !source.is_typed && is_gone() {
+            return;
+        }
+        let found = match text(&source).and_then(|text| found(&text, &request.arguments)) {
+            Ok(found) => found,
+            Err(error) => {
+                let why = escape_within(&format!("{error:#}"), 400);
+                self.unreadable.push(Unreadable { source: source.name.clone(), why });
+                Found::default()
+            }
+        };
+        for skipped in found.skipped {
+            let what = escape_within(&skipped.what, 120);
+            let (name, line) = (shown(&source.name), skipped.line);
+            self.skipped.push(format!("{name}:{line}: {what}: {}", skipped.why));
+        }
+        for mention in found.mentions {
+            self.take(&source.name, mention);
+        }
+        if source.path.is_some() {
+            self.sources.push(source.name);
+        }
+    }
+
+    fn take(&mut self, source: &str, mention: Mention) {
+        let Mention { reference, is_immutable, platform, line, .. } = mention;
+        let wanted = self.wanted.entry(entry(&reference)).or_default();
+        wanted.is_immutable |= is_immutable;
+        let idle_tag = reference.tag.filter(|_| reference.digest.is_some());
+        let source = source.to_owned();
+        wanted.places.push(Mentioned { source, line, platform, idle_tag });
+    }
+}
+
+fn is_absent(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+}
+
+fn text(source: &Source) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    let read = |input: &mut dyn Read, bytes: &mut Vec<u8>| {
+        // One byte more tells that it is too large.
+        input.take(SOURCE_LIMIT + 1).read_to_end(bytes)
+    };
+    match &source.path {
+        None => read(&mut io::stdin().lock(), &mut bytes)?,
+        Some(path) => {
+            let is_elsewhere = !source.is_typed && Path::new(&source.name).is_absolute();
+            ensure!(!is_elsewhere, "a lock file names its sources from its own folder");
+            let is_file = fs::metadata(path)?.is_file();
+            ensure!(is_file, "it is no regular file; `-` reads standard input");
+            read(&mut File::open(path)?, &mut bytes)?
+        }
+    };
+    if bytes.len() as u64 > SOURCE_LIMIT {
+        bail!("it is larger than {} MiB", SOURCE_LIMIT >> 20);
+    }
+    String::from_utf8(bytes).map_err(|_| anyhow!("it is not UTF-8"))
+}
+
+fn found(text: &str, arguments: &BTreeMap<String, String>) -> anyhow::Result<Found> {
+    Ok(match read(text)? {
+        (SourceKind::Dockerfile, _) => dockerfile::read(text, arguments),
+        (_, found) => found,
+    })
+}

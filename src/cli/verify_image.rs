@@ -101,7 +101,7 @@ async fn ask(global: &Global, args: &VerifyImageArgs) -> anyhow::Result<Judgemen
     let config = global.load()?;
     let reference = name::read(&args.name, &config.listeners, &args.proxy)?;
     let data_dir = &config.data_dir;
-    let request = JudgeRequest { name: reference.to_string(), digest };
+    let request = JudgeRequest { name: reference.to_string(), digest, is_question: false };
     let asked = ask_server(data_dir, &json!({ "judge": request })).await;
     let mut lines = asked.map_err(|error| unserved(error, data_dir))?;
     match next_line(&mut lines).await? {

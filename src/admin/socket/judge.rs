@@ -22,6 +22,9 @@ pub struct JudgeRequest {
     pub name: String,
     /// What it was resolved to.
     pub digest: Digest,
+    /// Somebody only wants to know: the log is not told.
+    #[serde(default)]
+    pub is_question: bool,
 }
 
 /// Judges; what cannot be judged is a failure, and must not run.
@@ -29,7 +32,7 @@ pub(super) async fn answer(doers: &Doers, request: JudgeRequest) -> Line {
     let name = escape_within(&request.name, 512);
     match timeout(DEADLINE, judgement(doers, &request)).await {
         Ok(Ok(judgement)) => {
-            if !judgement.is_accepted {
+            if !judgement.is_accepted && !request.is_question {
                 let Judgement { reason, .. } = &judgement;
                 tracing::warn!(name, digest = %request.digest, reason, "a gate was told no");
             }

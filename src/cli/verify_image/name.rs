@@ -46,7 +46,8 @@ mod tests {
 
     #[test]
     fn a_proxys_name_in_front_is_left_out_and_nothing_else_is() {
-        let config = load(Sources::default()).unwrap();
+        let config =
+            load(Sources { data_dir: Some("/nowhere".into()), ..Sources::default() }).unwrap();
         let proxies = ["mirror.example".parse().unwrap()];
         for (name, expected) in [
             ("docker.io/library/alpine:3.19", "docker.io/library/alpine:3.19"),

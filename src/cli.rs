@@ -22,6 +22,7 @@ mod setup;
 mod stop;
 mod table;
 mod validate;
+mod verify_image;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -87,6 +88,8 @@ enum Command {
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
     Check(check::CheckArgs),
+    /// Say whether an image may run, as containerd's verifiers are asked
+    VerifyImage(verify_image::VerifyImageArgs),
     /// Print or install the settings of clients, and rules that let only immutag out
     Setup(setup::SetupArgs),
     /// End the server, and wait until it is gone
@@ -97,8 +100,11 @@ enum Command {
 
 /// Runs the program with the process's arguments.
 pub fn run() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let arguments = verify_image::translated(std::env::args_os());
+    let is_gate = verify_image::is_gate(&arguments);
+    let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
+        Err(error) if is_gate && error.use_stderr() => return verify_image::misused(&error),
         Err(error) => {
             // Nobody reads it any more: the exit code still says it.
             let _ = error.print();
@@ -133,6 +139,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Setup(args) => setup::run(&global, args),
         Command::Stop(args) => wait(of_one(), stop::run(&global, args)),
         Command::Validate(args) => validate::run(&global, &args),
+        Command::VerifyImage(args) => Ok(verify_image::run(&global, args)),
     }
 }
 

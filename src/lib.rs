@@ -11,6 +11,7 @@ pub mod clock;
 pub mod config;
 pub mod decide;
 pub mod event;
+pub mod gate;
 pub mod http;
 pub mod journal;
 pub mod ledger;

@@ -1,9 +1,9 @@
 //! The Unix socket by which a running server is told what a person decides.
 //!
 //! One connection carries one request, a line of JSON ([`asked::Asked`]), and its answer, a line of
-//! JSON per piece ([`Line`]); the last one is `done`, `explained`, `failed`, `refused`, `audited` or
-//! `warmed`. Who asks is what the kernel says of the peer; nobody but the server's own user and root
-//! is heard.
+//! JSON per piece ([`Line`]); the last one is `done`, `explained`, `failed`, `refused`, `audited`,
+//! `judged` or `warmed`. Who asks is what the kernel says of the peer; nobody but the server's own
+//! user and root is heard.
 
 pub mod asked;
 mod audit;
@@ -11,6 +11,7 @@ pub mod cache;
 pub mod canary;
 mod diff;
 mod import;
+mod judge;
 mod place;
 mod report;
 mod warm;
@@ -18,6 +19,7 @@ mod warm;
 pub use audit::AuditRequest;
 pub use diff::{DiffRequest, Explained, NOTHING_TO_COMPARE};
 pub use import::ImportRequest;
+pub use judge::JudgeRequest;
 pub use place::{Socket, bind, connect, path};
 pub use report::ReportRequest;
 pub use warm::{Refused, WarmRequest};
@@ -43,6 +45,7 @@ use crate::alert::{Alerts, WebhookState};
 use crate::audit::now::{Finding, Progress, Tally};
 use crate::blob::fs::FsStore;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
+use crate::gate::Judgement;
 use crate::pull::{Pull, WarmProgress, Warmed};
 use crate::report::{Head, Record, Row};
 
@@ -79,6 +82,8 @@ pub enum Line {
     Explained(Box<Explained>),
     /// The request was not done; nothing follows.
     Failed(Fault),
+    /// Whether something may run; nothing follows.
+    Judged(Judgement),
     /// The canary is in place until the client closes its side.
     Placed,
     /// How it is with the webhooks.
@@ -190,6 +195,7 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                     let _ = writer.send(&Line::Notify(doers.alerts.state())).await;
                     Line::Done
                 }
+                Ok(Ok(Asked::Judge { judge })) => judge::answer(&doers, judge).await,
                 Ok(Ok(Asked::Report { report })) => {
                     report::answer(&doers, report, &mut writer, &mut stop).await
                 }

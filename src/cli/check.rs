@@ -1,8 +1,12 @@
 //! `immutag check REF[@DIGEST]…`: what upstreams answer now, beside what the ledger holds.
 
 pub(super) mod ask;
+mod page;
+mod told;
+mod whose;
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
@@ -12,18 +16,22 @@ use super::client::{Client, Place};
 use super::exit::Code;
 use super::output::{FormatArgs, Printer};
 use super::rules::find;
-use super::table::escape;
 use super::{Global, key_of};
 use crate::decide::TagEntry;
 use crate::oci::{ComputedDigest, Digest, Reference};
 use crate::upstream::Upstreams;
 use ask::{Heard, ask};
+use told::{Ledgered, Locks, ledgered};
+use whose::{DigestIs, Whose, elsewhere, within};
 
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Tags, each with the digest it should have, if you know one: `alpine:3.19@sha256:…`
     #[arg(value_name = "REF[@DIGEST]", required = true)]
     references: Vec<Reference>,
+    /// Say also what this lock file has [default: the running server's, if it has one]
+    #[arg(long, value_name = "FILE")]
+    lock: Option<PathBuf>,
     #[command(flatten)]
     format: FormatArgs,
 }
@@ -50,7 +58,20 @@ enum Found {
     Unreachable,
 }
 
-/// One line of the answer.
+/// Where the tag of a `TAG@DIGEST` points.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum TagIs {
+    /// To something else than the digest.
+    Elsewhere,
+    /// To the digest.
+    There,
+    /// Nowhere: the upstream has no such tag.
+    Unknown,
+}
+
+/// One line of the answer. What is only known of a `TAG@DIGEST`, or of a lock file, is left out
+/// elsewhere.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Finding {
@@ -59,6 +80,23 @@ struct Finding {
     observed: Option<Digest>,
     expected: Option<Digest>,
     remark: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tag_is: Option<TagIs>,
+    #[serde(flatten)]
+    whose: Option<Whose>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ledger: Option<Ledgered>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locked: Option<Digest>,
+}
+
+/// What is known of a reference, besides what the upstream answers.
+#[derive(Default)]
+struct Known<'a> {
+    entry: Option<&'a TagEntry>,
+    whose: Option<Whose>,
+    ledger: Option<Ledgered>,
+    locked: Option<Digest>,
 }
 
 impl Found {
@@ -87,6 +125,7 @@ impl Found {
 
 pub(super) async fn run(global: &Global, args: CheckArgs) -> anyhow::Result<ExitCode> {
     let config = global.load()?;
+    let locks = Locks::of(args.lock.as_deref())?;
     if config.offline {
         anyhow::bail!("offline = true: no upstream is asked; set it to false to check");
     }
@@ -105,8 +144,8 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> anyhow::Result<Exit
     let mut printer = Printer::new(args.format);
     let mut findings = Vec::new();
     for reference in &args.references {
-        let finding = check(reference, &upstreams, client.as_ref()).await?;
-        print(&mut printer, &finding)?;
+        let finding = check(reference, &upstreams, client.as_ref(), &locks).await?;
+        page::print(&mut printer, &finding)?;
         findings.push(finding.found);
     }
     if let Some(client) = client {
@@ -128,26 +167,55 @@ async fn check(
     reference: &Reference,
     upstreams: &Upstreams,
     client: Option<&Client>,
+    locks: &Locks,
 ) -> anyhow::Result<Finding> {
     let is_by_digest = reference.tag.is_none() && reference.digest.is_some();
     let entry = match client {
         Some(client) if !is_by_digest => find(client, &key_of(reference)).await?,
         _ => None,
     };
-    let heard = ask(reference, upstreams).await;
-    Ok(judge(reference, entry.as_deref(), heard))
+    let (heard, manifest) = ask(reference, upstreams).await;
+    let mut known = Known { entry: entry.as_deref(), ..Known::default() };
+    known.locked = locks.find(reference, client).await?;
+    if let Some(digest) = reference.digest.filter(|_| reference.tag.is_some()) {
+        let inside = manifest.and_then(|manifest| within(&manifest, digest));
+        known.whose = Some(match (&heard, inside) {
+            (Heard::Answer(it), _) if it.supports(&digest) => Whose::plain(DigestIs::ThisTag),
+            (_, Some(inside)) => inside,
+            (Heard::Unknown | Heard::Unreachable(_), None) => Whose::plain(DigestIs::Unknown),
+            (_, None) => elsewhere(reference, digest, upstreams, client).await?,
+        });
+        if let (Some(client), Some(entry)) = (client, &entry) {
+            known.ledger = Some(ledgered(client, entry, digest).await?);
+        }
+    }
+    Ok(judge(reference, known, heard))
 }
 
-/// Compares what was heard with the digest that was given, then with the pin.
-fn judge(reference: &Reference, entry: Option<&TagEntry>, heard: Heard) -> Finding {
+/// Compares what was heard with the digest that was given, then with the pin, then with the lock.
+fn judge(reference: &Reference, known: Known<'_>, heard: Heard) -> Finding {
+    let Known { entry, whose, ledger, locked } = known;
+    let given = reference.digest;
     let pin = entry.and_then(|entry| entry.state.pin.as_ref()).map(|pin| pin.content.digest);
+    let digest_is = whose.as_ref().map(|whose| whose.digest_is);
+    let tag_is = whose.as_ref().and_then(|_| tag_is(&heard, given));
+    let mut differs_from_lock = false;
     let (found, observed, remark) = match heard {
         Heard::Answer(computed) => {
-            let found = compare(&computed, reference.digest, pin);
+            // A platform's image is what the tag points to, for who runs that platform.
+            let is_inside = digest_is == Some(DigestIs::PlatformOfThisTag);
+            let mut found = compare(&computed, given.filter(|_| !is_inside), pin);
+            let is_other = |locked: &Digest| !computed.supports(locked) && given != Some(*locked);
+            differs_from_lock = locked.as_ref().is_some_and(is_other);
+            if is_inside && found == Found::NoPin {
+                found = Found::Match;
+            }
+            if differs_from_lock && matches!(found, Found::Match | Found::NoPin) {
+                found = Found::Mismatch;
+            }
             (found, Some(computed.digest()), remark(entry, &computed.digest()))
         }
-        Heard::Nothing if reference.digest.or(pin).is_some() => (Found::Gone, None, None),
-        Heard::Nothing => (Found::Unknown, None, Some("the upstream has no such tag".to_owned())),
+        Heard::Nothing => nothing(reference, pin.or(locked), digest_is),
         Heard::Invalid(why) => (Found::Invalid, None, Some(why)),
         Heard::Unknown => {
             let words = "no such upstream: add [upstream.\"…\"] for it to the configuration";
@@ -157,9 +225,39 @@ fn judge(reference: &Reference, entry: Option<&TagEntry>, heard: Heard) -> Findi
     };
     let expected = match found {
         Found::Conflict => pin,
-        _ => reference.digest.or(pin),
+        Found::Mismatch if differs_from_lock => locked,
+        _ => given.or(pin),
     };
-    Finding { reference: reference.to_string(), found, observed, expected, remark }
+    let reference = reference.to_string();
+    Finding { reference, found, observed, expected, remark, tag_is, whose, ledger, locked }
+}
+
+/// The upstream has nothing of that name.
+fn nothing(
+    reference: &Reference,
+    expected: Option<Digest>,
+    digest_is: Option<DigestIs>,
+) -> (Found, Option<Digest>, Option<String>) {
+    let is_by_digest = reference.digest.is_some() && reference.tag.is_none();
+    if expected.is_some() || is_by_digest {
+        return (Found::Gone, None, None);
+    }
+    let remark = Some("the upstream has no such tag".to_owned());
+    match digest_is {
+        Some(DigestIs::OtherTag) => (Found::Mismatch, None, remark),
+        _ => (Found::Unknown, None, remark),
+    }
+}
+
+fn tag_is(heard: &Heard, given: Option<Digest>) -> Option<TagIs> {
+    match heard {
+        Heard::Answer(computed) if given.is_some_and(|it| computed.supports(&it)) => {
+            Some(TagIs::There)
+        }
+        Heard::Answer(_) => Some(TagIs::Elsewhere),
+        Heard::Nothing => Some(TagIs::Unknown),
+        Heard::Invalid(_) | Heard::Unknown | Heard::Unreachable(_) => None,
+    }
 }
 
 fn compare(computed: &ComputedDigest, given: Option<Digest>, pin: Option<Digest>) -> Found {
@@ -182,21 +280,6 @@ fn remark(entry: Option<&TagEntry>, digest: &Digest) -> Option<String> {
         .then_some("the digest is revoked")
         .or(is_rejected.then_some("the digest is rejected for this tag"))
         .map(str::to_owned)
-}
-
-fn print(printer: &mut Printer, finding: &Finding) -> io::Result<()> {
-    if printer.is_json {
-        printer.json(finding)?;
-        return printer.flush();
-    }
-    let Finding { reference, found, observed, expected, remark } = finding;
-    let mut parts = vec![format!("{:<11}  {reference}", found.words())];
-    parts.extend(observed.map(|observed| observed.to_string()));
-    let missed = expected.filter(|expected| Some(*expected) != *observed);
-    parts.extend(missed.map(|expected| format!("expected {expected}")));
-    parts.extend(remark.as_ref().map(|remark| format!("({})", escape(remark))));
-    printer.line(&parts.join("  "))?;
-    printer.flush()
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //!
 //! Source: OCI image-spec, descriptor.md; image-index.md, "platform".
 
+use std::fmt;
+
 use super::digest::Digest;
 use super::media_type::MediaType;
 
@@ -41,5 +43,13 @@ impl Platform {
     /// Whether it is `unknown/unknown`, which no client runs: `BuildKit`'s mark of an attestation.
     pub fn is_unknown(&self) -> bool {
         self.os == "unknown" && self.architecture == "unknown"
+    }
+}
+
+/// `os/architecture`, and the variant if there is one. It is a stranger's text: escape it.
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        if self.variant.is_empty() { Ok(()) } else { write!(f, "/{}", self.variant) }
     }
 }

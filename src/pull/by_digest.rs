@@ -9,10 +9,22 @@ use super::standing::Epoch;
 use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::ledger::StoredManifest;
 use crate::oci::manifest::MANIFEST_LIMIT;
-use crate::oci::{ComputedDigest, Digest, MediaType};
+use crate::oci::{ComputedDigest, Digest, ManifestKind, MediaType};
 use crate::pin::Content;
 
 impl Pull {
+    /// A manifest that is here, from memory, ledger or store; nobody is asked for it, and whoever
+    /// gets it must not pass it to clients: no link was looked for.
+    pub async fn manifest_at_hand(&self, digest: &Digest) -> Option<StoredManifest> {
+        if let Some(manifest) = self.memory.manifests.get(digest) {
+            return Some(manifest);
+        }
+        if let Ok(Some(manifest)) = self.edges.ledger.manifest(digest).await {
+            return Some(manifest);
+        }
+        self.load_stored(digest, ManifestKind::OciManifest.into()).await
+    }
+
     pub(super) async fn manifest_by_digest(
         self: &Arc<Self>,
         request: ManifestRequest,

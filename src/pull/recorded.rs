@@ -10,11 +10,19 @@ use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::config::Credentials;
 use crate::journal::Outcome;
 use crate::ledger::StoredManifest;
-use crate::oci::ManifestKind;
+use crate::oci::{Digest, ManifestKind};
 use crate::pin::{Content, PinKey};
 use crate::policy::judge::is_within;
 
 impl Pull {
+    /// Whether the upstream's HEAD named this digest for the tag within the minute, and the client
+    /// was told so; nothing of it was hashed yet.
+    pub fn is_claimed(&self, key: &PinKey, digest: &Digest) -> bool {
+        let upstream = self.settings.load().upstreams.locate(&key.registry);
+        let claim = upstream.map(|it| (place(&it.name, &key.repository), *digest));
+        claim.and_then(|claim| self.memory.claims.get(&claim)).is_some_and(|of| of == *key)
+    }
+
     /// Answers for a tag that is not covered: as the upstream does, but for what a person denied
     /// everywhere. `key` is the tag to observe, `None` for what is exempt.
     pub(super) async fn uncovered(

@@ -30,7 +30,7 @@ const LAYERS: &[Layer] = &[
     Layer::new("senders", false, &["notify"]),
     Layer::new("flows", false, &["decide", "pull", "push"]),
     // What watches tags, and tells of them, stands on the flows.
-    Layer::new("watch", false, &["alert", "audit", "report"]),
+    Layer::new("watch", false, &["alert", "audit", "gate", "report"]),
     Layer::new("http", false, &["http"]),
     // These faces speak HTTP with `http`'s bodies and listeners.
     Layer::new("faces", false, &["admin", "mitm"]),

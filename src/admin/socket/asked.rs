@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::CacheRequest;
 use super::canary::CanaryRequest;
-use super::{AuditRequest, DiffRequest, ImportRequest, ReportRequest, WarmRequest};
+use super::{AuditRequest, DiffRequest, ImportRequest, JudgeRequest, ReportRequest, WarmRequest};
 use crate::decide::Request;
 
 /// What a connection may ask for.
@@ -35,6 +35,11 @@ pub enum Asked {
     Import {
         /// How, and how many.
         import: ImportRequest,
+    },
+    /// Whether something may run.
+    Judge {
+        /// What.
+        judge: JudgeRequest,
     },
     /// Something of webhooks.
     Notify {

@@ -6,7 +6,7 @@ use std::io;
 use futures_util::{StreamExt as _, stream};
 use indicatif::ProgressBar;
 
-use super::super::check::ask::{Heard, ask_whole};
+use super::super::check::ask::{Heard, ask};
 use super::super::client::Client;
 use super::super::exit::Code;
 use super::super::key_of;
@@ -86,7 +86,7 @@ async fn one(
         None => None,
     };
     let (heard, manifest) = match upstreams {
-        Some(upstreams) => ask_whole(reference, upstreams).await,
+        Some(upstreams) => ask(reference, upstreams).await,
         None => (Heard::Unreachable("offline = true: no upstream is asked".to_owned()), None),
     };
     let is_of_upstream = |answer: &Answer| answer.conflict.is_none();

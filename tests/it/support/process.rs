@@ -84,7 +84,8 @@ pub(crate) fn run_within(command: &mut Command, patience: Duration) -> Ran {
     ran(&output)
 }
 
-fn ran(output: &Output) -> Ran {
+/// What a program that ended left.
+pub(crate) fn ran(output: &Output) -> Ran {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ran { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
 }

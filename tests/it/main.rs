@@ -24,6 +24,7 @@ mod history;
 mod http;
 mod import;
 mod incident;
+mod jobs;
 mod keeps;
 mod ledger;
 mod live;

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 pub(crate) const OCI_MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -93,6 +93,17 @@ impl Image {
     pub(crate) fn configured(&self, inner: &Value) -> Self {
         let mut config: Value = serde_json::from_slice(&self.config.bytes).expect("JSON");
         config["config"] = inner.clone();
+        self.with_config(&config)
+    }
+
+    /// The same OCI image with a history, which builders with layers ask for.
+    pub(crate) fn with_history(&self) -> Self {
+        let mut config: Value = serde_json::from_slice(&self.config.bytes).expect("JSON");
+        config["history"] = self.layers.iter().map(|_| json!({"created_by": "COPY"})).collect();
+        self.with_config(&config)
+    }
+
+    fn with_config(&self, config: &Value) -> Self {
         let config = Blob::new(config.to_string());
         let mut manifest: Value = serde_json::from_slice(&self.manifest.blob.bytes).expect("JSON");
         manifest["config"]["digest"] = config.digest.as_str().into();

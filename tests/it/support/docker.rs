@@ -41,6 +41,11 @@ impl Docker {
         docker
     }
 
+    /// Where its clients find it, as `DOCKER_HOST` says it.
+    pub(crate) fn host(&self) -> String {
+        socket(self.folder.path())
+    }
+
     /// Runs `docker` with these arguments.
     #[track_caller]
     pub(crate) fn docker(&self, arguments: &[&str]) -> Ran {

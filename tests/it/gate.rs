@@ -29,10 +29,11 @@ struct Node {
 
 impl Node {
     fn of(immutag: &Immutag) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        symlink(env!("CARGO_BIN_EXE_immutag"), folder.path().join("immutag-verify-image")).unwrap();
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let link = folder.path().join("immutag-verify-image");
+        symlink(env!("CARGO_BIN_EXE_immutag"), link).expect("a link can be made");
         let data_dir = immutag.data_dir().to_owned();
-        let config = data_dir.parent().unwrap().join("immutag.toml");
+        let config = data_dir.parent().expect("it is in a folder").join("immutag.toml");
         Self { folder, data_dir, config }
     }
 
@@ -48,11 +49,11 @@ impl Node {
 
     /// Runs it to its end, with the descriptor that containerd writes.
     fn ask(&self, name: &str, digest: &str) -> Ran {
-        let mut child = self.command(name, digest).spawn().unwrap();
+        let mut child = self.command(name, digest).spawn().expect("it starts");
         let descriptor = serde_json::json!({ "mediaType": "a/b", "digest": digest, "size": 7 });
         // It need not be read.
-        let _ = child.stdin.take().unwrap().write_all(descriptor.to_string().as_bytes());
-        ran(&child.wait_with_output().unwrap())
+        let _ = child.stdin.take().map(|mut it| it.write_all(descriptor.to_string().as_bytes()));
+        ran(&child.wait_with_output().expect("it can be waited for"))
     }
 
     #[track_caller]
@@ -185,7 +186,7 @@ fn the_proxys_own_name_in_front_of_a_reference_is_left_out() {
 #[test]
 fn a_recorded_tag_is_what_it_was_when_it_was_last_asked_for() {
     let registry = ScriptedRegistry::start();
-    let [a, b] = ["a", "b"].map(|seed| Image::new(seed));
+    let [a, b] = ["a", "b"].map(Image::new);
     for image in [&a, &b] {
         registry.put_image("app", image);
     }

@@ -20,7 +20,7 @@ fn stage(is_locked: bool) -> (ScriptedRegistry, Immutag, Node, [String; 3]) {
     let text = lock(&[("registry.example/app:1", one.digest()), (&by_digest, tool.digest())]);
     let setup = Setup::new().upstream(REGISTRY, &registry.url()).every_tag("hold", "0s");
     let file = setup.file("images.lock", &text);
-    let setup = setup.argument("--lock").argument(file.to_str().unwrap());
+    let setup = setup.argument("--lock").argument(file.to_str().expect("a plain path"));
     let setup = if is_locked { setup.argument("--locked") } else { setup };
     let immutag = setup.start();
     let node = Node::of(&immutag);

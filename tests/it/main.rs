@@ -25,6 +25,7 @@ mod incident;
 mod keeps;
 mod ledger;
 mod live;
+mod locked;
 mod network;
 mod packaging;
 mod private;

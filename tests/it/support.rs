@@ -20,7 +20,6 @@ pub(crate) mod process;
 pub(crate) mod receiver;
 pub(crate) mod registry;
 pub(crate) mod server;
-#[expect(dead_code, reason = "its first users come with the program")]
 pub(crate) mod setup;
 pub(crate) mod strace;
 pub(crate) mod tcp_proxy;

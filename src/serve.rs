@@ -27,8 +27,8 @@ pub async fn serve<E: Display>(
     raise_file_limit();
     let mut signals = Signals::new();
     let app = App::start(&config, accept_rollback, SystemClock::shared()).await?;
-    ready(&app);
     banner::show(&config, &app);
+    ready(&app);
     let telling = tokio::spawn(tell_heads(Arc::clone(&app.ledger)));
     let ledger = Arc::clone(&app.ledger);
     while let Wanted::Reload = signals.next().await {

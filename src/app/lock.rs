@@ -7,9 +7,10 @@ use std::path::Path;
 use thiserror::Error;
 
 use super::StartError;
-use crate::config::LockConfig;
+use crate::config::{Config, LockConfig};
 use crate::decide::{Ledger, LockConflict, LockTaken, Reason, take_lock};
 use crate::lockfile::{LOCK_BYTES, LockError, LockFile};
+use crate::metrics::Metrics;
 use crate::printable::escape_within;
 use crate::pull::Lock;
 
@@ -48,12 +49,20 @@ pub(crate) fn read(config: &LockConfig) -> Result<Lock, StartError> {
     }
 }
 
-/// Takes it into the ledger, before any client is served.
-pub(super) async fn take(
+/// Takes it into the ledger, if there is one, before any client is served.
+pub(super) async fn begin(
     ledger: &dyn Ledger,
-    lock: &Lock,
-    config: &LockConfig,
+    lock: Option<&Lock>,
+    config: &Config,
+    metrics: &Metrics,
 ) -> Result<(), StartError> {
+    let (Some(lock), Some(config)) = (lock, &config.lock) else { return Ok(()) };
+    take(ledger, lock, config).await?;
+    metrics.lock.show(lock.file.images.len(), lock.is_locked);
+    Ok(())
+}
+
+async fn take(ledger: &dyn Ledger, lock: &Lock, config: &LockConfig) -> Result<(), StartError> {
     let path = escape_within(&config.file.to_string_lossy(), PATH_CHARACTERS);
     let reason: Reason = format!("images.lock: {path}").parse().map_err(StartError::LockLedger)?;
     let taken = take_lock(ledger, &lock.file, reason).await.map_err(StartError::LockLedger)?;

@@ -253,6 +253,9 @@ impl Pull {
         if let Outcome::Written(_) = &outcome {
             self.tell(&draft, Some(target.rule.reaction));
             self.remember_seen(target, observed);
+            if target.rule.is_exact {
+                self.store_locked(observed);
+            }
         }
         Ok(outcome)
     }

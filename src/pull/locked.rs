@@ -12,7 +12,7 @@ use super::standing::Epoch;
 use super::{Lock, ManifestReply, ManifestRequest, Pull};
 use crate::config::ListenerKind;
 use crate::event::{Draft, EventKind};
-use crate::ledger::Outcome;
+use crate::ledger::{Outcome, StoredManifest};
 use crate::oci::Digest;
 use crate::pin::{PinKey, Provenance, TagState};
 use crate::policy::Rule;
@@ -111,6 +111,18 @@ impl Pull {
             },
             Ok(None) | Err(_) => Err(refusal),
         }
+    }
+
+    /// Keeps a locked manifest in the cache, too: a ledger in memory does not outlast the job, and
+    /// the next one may have this cache and no upstream.
+    pub(super) fn store_locked(&self, manifest: &StoredManifest) {
+        let (store, digest) = (Arc::clone(&self.edges.store), manifest.content.digest);
+        let bytes = manifest.bytes.clone();
+        tokio::task::spawn_blocking(move || {
+            if let Err(error) = store.put(&digest, &bytes) {
+                tracing::debug!(%digest, %error, "a manifest was not cached");
+            }
+        });
     }
 
     /// The lock, and what it says of a tag.

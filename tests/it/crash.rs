@@ -1,9 +1,10 @@
 //! A fault at each system call of the pin path: the process is killed there, the call fails with
 //! EIO, or with ENOSPC. Which calls there are, a recording tells. `faults.md`, D-03.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::{self, Display, Write as _};
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use self::scenes::{Play, Scene};
 use crate::support::process::have;
@@ -62,6 +63,9 @@ const fn whole(scene: Scene, threads: &'static str) -> Extent {
     Extent { scene, threads, is_brief: false }
 }
 
+/// How long the long form goes on.
+const LONG_PATIENCE: Duration = Duration::from_mins(8);
+
 /// As many instances at once as there are cores on the smallest machine.
 const AT_ONCE: usize = 2;
 
@@ -97,13 +101,15 @@ fn no_acknowledged_pin_is_lost_by_a_fault_at_any_system_call() {
         return;
     }
     let extents: &[Extent] = if is_long() { &LONG } else { &SHORT };
-    let cases: Vec<Case> = extents.iter().flat_map(cases).collect();
+    let cases = evenly(extents.iter().flat_map(cases).collect());
+    let all = cases.len();
     let todo = Mutex::new(VecDeque::from(cases));
+    let end = Instant::now() + patience();
     let done = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
-                while let Some(case) = next(&todo) {
+                while let Some(case) = next(&todo, end) {
                     let has_struck = strike(&case);
                     done.lock().expect("no holder panics").push((case, has_struck));
                 }
@@ -112,15 +118,37 @@ fn no_acknowledged_pin_is_lost_by_a_fault_at_any_system_call() {
     });
     let done = done.into_inner().expect("no holder panics");
     println!("{}", table(&done));
+    println!("{} of {all} faults were tried, evenly over all of them.", done.len());
     assert_struck(&done);
 }
 
-fn next(todo: &Mutex<VecDeque<Case>>) -> Option<Case> {
+/// The next one, unless the time is over.
+fn next(todo: &Mutex<VecDeque<Case>>, end: Instant) -> Option<Case> {
+    if Instant::now() > end {
+        return None;
+    }
     todo.lock().expect("no holder panics").pop_front()
 }
 
 fn is_long() -> bool {
     std::env::var_os("IMMUTAG_TEST_LONG").is_some()
+}
+
+/// How long faults are tried. All of the long form take more than half an hour, in which nothing
+/// else may run: `IMMUTAG_TEST_LONG=whole` tries them.
+fn patience() -> Duration {
+    let is_whole = std::env::var("IMMUTAG_TEST_LONG").is_ok_and(|long| long == "whole");
+    if is_long() && !is_whole { LONG_PATIENCE } else { Duration::from_hours(1) }
+}
+
+/// In such an order that those up to any of them are spread evenly over all: steps of the golden
+/// ratio's share, made free of common factors.
+fn evenly(cases: Vec<Case>) -> Vec<Case> {
+    let count = cases.len();
+    let divides = |step: usize| (2..=step).any(|it| step % it == 0 && count % it == 0);
+    let first = (count * 618 / 1000).max(1);
+    let step = (first..first + count).find(|step| !divides(*step)).unwrap_or(1);
+    (0..count).map(|number| cases[number * step % count].clone()).collect()
 }
 
 /// What a recording of the scene says that there is to strike.
@@ -207,7 +235,8 @@ fn table(done: &[(Case, bool)]) -> String {
          was told of.\nstruck/tried. -: a call that waits, wakes a thread or asks for memory does \
          not fail, but for a kill.\nWithout IMMUTAG_TEST_LONG=1: only the writer's calls, without \
          those that do not fail; the first two and the last of many; fstat by EIO alone; no change \
-         of segments. With it, a change of segments is struck so."
+         of segments. With it, a change of segments is struck so; what fits into eight minutes, and \
+         with IMMUTAG_TEST_LONG=whole all."
     )
 }
 
@@ -220,4 +249,21 @@ fn assert_struck(done: &[(Case, bool)]) {
     let names: Vec<_> = sure.iter().map(|(case, _)| case.to_string()).collect();
     assert!(names.is_empty(), "these did not come about: {names:#?}");
     assert!(missed.len() * 2 < done.len(), "{} of {} missed", missed.len(), done.len());
+}
+
+#[test]
+fn in_an_even_order_every_case_stands_once_and_the_first_are_from_everywhere() {
+    let of = |times| Called { thread: "t".into(), name: "write".into(), times, may_fail: true };
+    for count in [1, 2, 3, 10, 1000, 1024] {
+        let case = |number| {
+            let (scene, fault) = (Scene::Approve, Fault::Kill);
+            Case { scene, called: of(count), number, fault }
+        };
+        let order = evenly((0..count).map(case).collect());
+        let mut numbers: Vec<_> = order.iter().map(|case| case.number).collect();
+        let quarters: BTreeSet<_> = numbers.iter().take(8).map(|it| it * 4 / count).collect();
+        assert!(count < 1000 || quarters.len() == 4, "{numbers:?}");
+        numbers.sort_unstable();
+        assert_eq!(numbers, (0..count).collect::<Vec<_>>());
+    }
 }

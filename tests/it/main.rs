@@ -29,6 +29,7 @@ mod keeps;
 mod ledger;
 mod live;
 mod lock;
+mod locked;
 mod network;
 mod packaging;
 mod private;

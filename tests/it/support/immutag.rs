@@ -263,7 +263,7 @@ pub(crate) fn immutag(arguments: &[&str]) -> Ran {
 #[track_caller]
 pub(super) fn refuse_to_start(setup: &Setup) -> Ran {
     setup.file("immutag.toml", &setup.toml());
-    run(program(setup).arg("serve").args(common_arguments(setup)))
+    run(program(setup).arg("serve").args(common_arguments(setup)).args(&setup.arguments))
 }
 
 /// Runs the program to its end with this setup.

@@ -58,7 +58,9 @@ fn requests_are_summed_by_reference_with_what_came_of_them() {
     let name = "docker.io/library/alpine:3.19";
     tallies.add(pulled(name, 1, Outcome::Pinned, Some(1)));
     tallies.add(pulled(name, 2, Outcome::Pinned, Some(1)));
-    tallies.add(Pulled { method: Method::Head, ..pulled(name, 2, Outcome::Held, Some(2)) });
+    let mut head = pulled(name, 2, Outcome::Held, Some(2));
+    head.method = Method::Head;
+    tallies.add(head);
     let tally = &tallies.all[&name.parse().unwrap()];
     assert_eq!(tally.requests, Requests { get: 6, head: 3, by_digest: 0 });
     assert_eq!(tally.digests, [digest(1), digest(2)]);

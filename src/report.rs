@@ -269,3 +269,6 @@ mod as_text {
         text.parse().map_err(serde::de::Error::custom)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -62,7 +62,7 @@ enum Form {
     Gitlab,
     /// All of it, as data
     Json,
-    /// JUnit's XML
+    /// XML, as test runners write it
     Junit,
     /// For people
     Markdown,
@@ -140,7 +140,7 @@ fn render(page: &Page, form: Form) -> anyhow::Result<String> {
     Ok(match form {
         Form::Github => github::commands(page),
         Form::Gitlab => as_json(&gitlab::document(page))?,
-        Form::Json => as_json(&Whole::of(page))?,
+        Form::Json => as_json(&Document::of(page))?,
         Form::Junit => junit::document(page),
         Form::Markdown => markdown::page(page),
         Form::Sarif => as_json(&sarif::document(page))?,
@@ -174,7 +174,7 @@ fn add_step_summary(page: &Page) -> anyhow::Result<()> {
 /// The report as data, with the places of each row.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Whole<'a> {
+struct Document<'a> {
     #[serde(flatten)]
     head: &'a Head,
     is_whole: bool,
@@ -188,7 +188,7 @@ struct Placed<'a> {
     places: Vec<Place>,
 }
 
-impl<'a> Whole<'a> {
+impl<'a> Document<'a> {
     fn of(page: &'a Page) -> Self {
         let placed = |row: &'a Row| Placed { row, places: page.places.of(&row.reference) };
         Self {

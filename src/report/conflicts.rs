@@ -50,18 +50,15 @@ pub(super) async fn moves_since(pull: &Pull, after: u64) -> Result<(Moves, bool)
     Ok((moves, true))
 }
 
-fn take(moves: &mut Moves, event: Event) {
+/// Takes an event in: of each tag the last move that nobody has decided about.
+pub(super) fn take(moves: &mut Moves, event: Event) {
     let Some(key) = event.key.clone() else { return };
     match event.kind {
-        EventKind::Conflict
-        | EventKind::Flapped
-        | EventKind::RolledBack
-        | EventKind::Followed
-        | EventKind::Accepted => {
+        EventKind::Conflict | EventKind::Flapped | EventKind::RolledBack | EventKind::Followed => {
             moves.insert(key, event);
         }
-        // A person has looked at it.
-        EventKind::Approved | EventKind::Forgotten | EventKind::Rejected => {
+        // A person has looked at it, or a rule lets it pass.
+        EventKind::Accepted | EventKind::Approved | EventKind::Forgotten | EventKind::Rejected => {
             moves.remove(&key);
         }
         _ => {}

@@ -85,12 +85,11 @@ impl Tally {
     fn count(&mut self, outcome: Outcome, reason: Option<&str>, count: u64) {
         let is_same =
             |came: &&mut Came| came.outcome == outcome && came.reason.as_deref() == reason;
-        match self.outcomes.iter_mut().find(is_same) {
-            Some(came) => came.count = came.count.saturating_add(count),
-            None => {
-                let reason = reason.map(str::to_owned);
-                self.outcomes.push(Came { outcome, reason, count });
-            }
+        if let Some(came) = self.outcomes.iter_mut().find(is_same) {
+            came.count = came.count.saturating_add(count);
+        } else {
+            let reason = reason.map(str::to_owned);
+            self.outcomes.push(Came { outcome, reason, count });
         }
     }
 }

@@ -1,4 +1,4 @@
-//! JUnit's XML: an image is a test, one that is not as it should be a failure.
+//! The XML of `JUnit`: an image is a test, one that is not as it should be a failure.
 //!
 //! Source: `junit-10.xsd` of Jenkins' xUnit plugin, which is what most readers take.
 

@@ -2,6 +2,8 @@
 //!
 //! Source: OASIS SARIF 2.1.0, 3.13 to 3.52.
 
+use std::fmt::Write as _;
+
 use serde_json::{Value, json};
 
 use super::places::Place;
@@ -109,7 +111,7 @@ fn uri(path: &str) -> String {
         if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
             uri.push(char::from(byte));
         } else {
-            uri += &format!("%{byte:02X}");
+            let _ = write!(uri, "%{byte:02X}");
         }
     }
     uri

@@ -1,5 +1,6 @@
 //! What a report says of an image, in words that every form of it shares.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use super::super::table::time;
@@ -110,7 +111,7 @@ pub(super) fn detail(head: &Head, row: &Row) -> String {
     }
     words += &served(row);
     if let Some(conflict) = row.conflict.as_ref().filter(|conflict| !conflict.hint.is_empty()) {
-        words += &format!(" What changed: {}", plain(&conflict.hint));
+        let _ = write!(words, " What changed: {}", plain(&conflict.hint));
     }
     words
 }

@@ -48,12 +48,13 @@ pub(super) fn read(config: &LockConfig) -> Result<Lock, StartError> {
     }
 }
 
-/// Takes it into the ledger, before any client is served.
+/// Takes it into the ledger, where there is one, before any client is served.
 pub(super) async fn take(
     ledger: &dyn Ledger,
-    lock: &Lock,
-    config: &LockConfig,
+    lock: Option<&Lock>,
+    config: Option<&LockConfig>,
 ) -> Result<(), StartError> {
+    let (Some(lock), Some(config)) = (lock, config) else { return Ok(()) };
     let path = escape_within(&config.file.to_string_lossy(), PATH_CHARACTERS);
     let reason: Reason = format!("images.lock: {path}").parse().map_err(StartError::LockLedger)?;
     let taken = take_lock(ledger, &lock.file, reason).await.map_err(StartError::LockLedger)?;

@@ -97,7 +97,7 @@ pub(super) async fn run(global: &Global, args: LockArgs) -> anyhow::Result<ExitC
         return Ok(code.into());
     }
     gathered.refuse_unreadable()?;
-    match wish(&args, &lock.file, gathered.wanted.clone()) {
+    match wish(&args, &lock.file, &gathered.wanted) {
         Ok(wish) => write(&config, &args, &mut printer, &lock, (wish, &gathered)).await,
         Err(misuse) => Ok(misuse.tell()),
     }
@@ -144,7 +144,7 @@ async fn write(
 fn wish(
     args: &LockArgs,
     file: &LockFile,
-    wanted: BTreeMap<Reference, gather::Wanted>,
+    wanted: &BTreeMap<Reference, gather::Wanted>,
 ) -> Result<Wish, Misuse> {
     let marks = wanted.iter().map(|(reference, wanted)| (reference.clone(), wanted.is_immutable));
     let mut wanted: BTreeMap<Reference, bool> = marks.collect();

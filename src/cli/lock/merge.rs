@@ -47,7 +47,8 @@ pub(super) struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Change {
-    pub(super) change: Kind,
+    #[serde(rename = "change")]
+    pub(super) kind: Kind,
     pub(super) reference: String,
     /// What it stands for from now on; what it stood for, if it is gone.
     pub(super) digest: Digest,
@@ -143,7 +144,7 @@ fn given(wish: &Wish, reference: &Reference) -> Option<Answer> {
 
 /// A conflict outweighs all else.
 pub(super) fn code(changes: &[Change]) -> Code {
-    let is_conflict = changes.iter().any(|change| change.change == Kind::Conflict);
+    let is_conflict = changes.iter().any(|change| change.kind == Kind::Conflict);
     if is_conflict { Code::Finding } else { Code::Ok }
 }
 
@@ -195,14 +196,14 @@ impl Merged {
 
     fn tell(
         &mut self,
-        change: Kind,
+        kind: Kind,
         reference: &Reference,
         digest: Digest,
         was: Option<Digest>,
         remark: Option<String>,
     ) {
         let reference = reference.to_string();
-        self.changes.push(Change { change, reference, digest, was, remark });
+        self.changes.push(Change { kind, reference, digest, was, remark });
     }
 }
 

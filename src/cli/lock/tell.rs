@@ -81,7 +81,7 @@ pub(super) fn changes(printer: &mut Printer, changes: &[Change]) -> io::Result<(
 }
 
 fn line(change: &Change) -> String {
-    let Change { change: kind, reference, digest, was, remark } = change;
+    let Change { kind, reference, digest, was, remark } = change;
     let remark = remark.as_deref().unwrap_or_default();
     let behind = if remark.is_empty() { String::new() } else { format!("  ({remark})") };
     match kind {

@@ -11,8 +11,8 @@ SHELL := /bin/bash
 CARGO ?= cargo
 SCRIPTS := .ci/run tests/setup.sh config/compose/retag.sh
 
-TEST_PROGRAMS  := buildah ctr curl docker-compose docker-registry dockerd faketime ip mkfs.ext4 \
-                  mount nft podman promtool setpriv skopeo strace unshare
+TEST_PROGRAMS  := buildah ctr curl docker-compose docker-registry dockerd faketime ip jsonschema \
+                  mkfs.ext4 mount nft podman promtool setpriv skopeo strace unshare xmllint
 LINT_PROGRAMS  := promtool shellcheck
 BENCH_PROGRAMS := docker-registry nginx wrk
 

@@ -1,10 +1,11 @@
 //! The wired graph: what `serve` runs, and what the demo and the tests run in their own process.
 
+mod lock;
 mod telling;
 mod wiring;
 
 use std::collections::BTreeSet;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::lock::{LockConflicts, LockFault};
 use self::wiring::Wiring;
 use crate::admin::socket::{self, Doers};
 use crate::alert::Alerts;
@@ -21,15 +23,16 @@ use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::certificate::CertificateFault;
-use crate::config::{Config, ListenerConfig, LockConfig};
+use crate::config::{Config, LedgerKind, ListenerConfig};
+use crate::decide::{Fault, Ledger};
 use crate::http::tls::ServerTls;
 use crate::journal::{self, Journal};
-use crate::ledger::{FileLedger, LedgerStore, OpenError, OpenOptions};
-use crate::lockfile::{LOCK_BYTES, LockError, LockFile};
+use crate::ledger::{FileLedger, LedgerStore, MemoryLedger, OpenError, OpenOptions};
 use crate::metrics::Metrics;
 use crate::notify::WebhookSetupError;
 use crate::oci::Registry as Name;
-use crate::pull::{Edges, Lock, Pull, Settings};
+use crate::pull::{Edges, Pull, Settings};
+use crate::report::Record;
 use crate::upstream::{BuiltIn, UpstreamSetupError, Upstreams};
 
 /// Why the process cannot run. Nothing was served.
@@ -76,23 +79,23 @@ pub enum StartError {
         #[source]
         source: LockFault,
     },
+    /// Lock file and ledger say different things.
+    #[error("the lock file {} and the ledger disagree:{conflicts}", path.display())]
+    LockConflicts {
+        /// The file.
+        path: PathBuf,
+        /// In what.
+        conflicts: LockConflicts,
+    },
+    /// The ledger did not take the lock file in.
+    #[error("the ledger did not take the lock file in")]
+    LockLedger(#[source] Fault),
     /// An upstream's settings cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamSetupError),
     /// A webhook's settings cannot be used.
     #[error(transparent)]
     Webhook(#[from] WebhookSetupError),
-}
-
-/// Why a lock file cannot be used.
-#[derive(Debug, Error)]
-pub enum LockFault {
-    /// It is none.
-    #[error(transparent)]
-    Content(#[from] LockError),
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] io::Error),
 }
 
 /// Where a running process listens.
@@ -109,7 +112,7 @@ pub struct App {
     /// The pull path.
     pub pull: Arc<Pull>,
     /// The ledger.
-    pub ledger: Arc<FileLedger>,
+    pub ledger: Arc<dyn Ledger>,
     /// Who pulled what.
     pub journal: Arc<Journal>,
     /// Where it listens.
@@ -131,14 +134,23 @@ impl App {
     ) -> Result<Self, StartError> {
         make_data_dir(&config.data_dir)?;
         let metrics = Arc::new(Metrics::new());
-        let lock = config.lock.as_ref().map(read_lock).transpose()?.map(Arc::new);
-        let settings = Settings { lock, ..settings(config, &metrics)? };
+        let lock = config.lock.as_ref().map(lock::read).transpose()?.map(Arc::new);
+        let settings = Settings { lock: lock.clone(), ..settings(config, &metrics)? };
         let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
+        if let (Some(lock), Some(config)) = (&lock, &config.lock) {
+            lock::take(&*ledger, lock, config).await?;
+        }
         let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let options = Options::new(&config.cache, Arc::clone(&clock), metrics.cache.clone());
         let store = Arc::new(FsStore::open_as(&config.data_dir, options).map_err(in_data_dir)?);
         let links = Arc::new(Links::open(&config.data_dir).map_err(in_data_dir)?);
         let journal = Arc::new(start_journal(config, &metrics, &clock));
+        let record = Arc::new(Record {
+            journal: Arc::clone(&journal),
+            started_ms: clock.wall_ms(),
+            started_at: ledger.status().sequence,
+            lock: config.lock.as_ref().map(|lock| lock.file.clone()),
+        });
         let edges = Edges {
             ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,
             store: Arc::clone(&store) as _,
@@ -155,7 +167,8 @@ impl App {
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
         let doers = Doers {
-            ledger: Arc::clone(&ledger) as _,
+            record: Arc::clone(&record),
+            ledger: Arc::clone(&ledger),
             pull: Arc::clone(&pull),
             store: Arc::clone(&store),
             alerts: Arc::clone(&alerts),
@@ -290,7 +303,11 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
         stale_if_error: config.stale_if_error,
         offline: config.offline,
         retain: config.cache.retain,
-        retain_idle: config.cache.retain_idle,
+        // What a ledger beside this one holds is not ours to let go.
+        retain_idle: match config.ledger {
+            LedgerKind::File => config.cache.retain_idle,
+            LedgerKind::Memory => Duration::ZERO,
+        },
         max_fills: config.cache.max_fills,
         finish_from: config.cache.finish_from,
     })
@@ -300,20 +317,6 @@ fn settings(config: &Config, metrics: &Arc<Metrics>) -> Result<Settings, StartEr
 fn label<'a>(name: &'a Name, configured: &BTreeSet<Name>) -> &'a str {
     let known = BuiltIn::find(name).filter(|_| !configured.contains(name));
     known.map_or(name.as_str(), |known| known.pattern)
-}
-
-/// Reads a lock file, all of it or nothing.
-fn read_lock(config: &LockConfig) -> Result<Lock, StartError> {
-    let read = || -> Result<LockFile, LockFault> {
-        let mut bytes = Vec::new();
-        let file = std::fs::File::open(&config.file)?;
-        file.take(LOCK_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(LockFile::parse(&bytes)?)
-    };
-    match read() {
-        Ok(file) => Ok(Lock::new(file, config.is_locked)),
-        Err(source) => Err(StartError::Lock { path: config.file.clone(), source }),
-    }
 }
 
 fn start_journal(config: &Config, metrics: &Metrics, clock: &Arc<dyn Clock>) -> Journal {
@@ -327,7 +330,10 @@ async fn open_ledger(
     accept_rollback: bool,
     metrics: &Arc<Metrics>,
     clock: Arc<dyn Clock>,
-) -> Result<Arc<FileLedger>, StartError> {
+) -> Result<Arc<dyn Ledger>, StartError> {
+    if config.ledger == LedgerKind::Memory {
+        return Ok(Arc::new(MemoryLedger::open(&config.data_dir, clock)?));
+    }
     let histogram = metrics.ledger.fdatasync.clone();
     let options = OpenOptions {
         expected_id: config.expected_ledger.clone(),

@@ -5,8 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::app::App;
-use crate::config::{Config, Credentials, ListenerConfig, ListenerKind, reachable};
-use crate::ledger::LedgerStore;
+use crate::config::{Config, Credentials, LedgerKind, ListenerConfig, ListenerKind, reachable};
 use crate::policy::explain::describe;
 use crate::units::Span;
 
@@ -34,13 +33,18 @@ fn lines(config: &Config, app: &App) -> Vec<String> {
         format!(
             "ledger {} in {}: {} pins, {} open conflicts",
             status.id,
-            config.data_dir.display(),
+            match config.ledger {
+                LedgerKind::File => config.data_dir.display().to_string(),
+                LedgerKind::Memory => "memory, gone when this process ends".to_owned(),
+            },
             status.pins,
             status.conflicts
         ),
-        format!("its head is {}", status.point()),
-        String::new(),
     ];
+    if config.ledger == LedgerKind::File {
+        lines.push(format!("its head is {}", status.point()));
+    }
+    lines.push(String::new());
     for listener in &app.addresses.listeners {
         let url = format!("{}://{}", listener.scheme(), listener.address);
         lines.push(format!("{:<8} {url}  {}", listener.kind.name(), purpose(listener)));
@@ -124,7 +128,9 @@ fn snippets(listeners: &[ListenerConfig]) -> Vec<String> {
 
 fn warnings(config: &Config, listeners: &[ListenerConfig]) -> Vec<String> {
     let mut warnings = Vec::new();
-    if let Some(kind) = fleeting(&config.data_dir) {
+    if config.ledger == LedgerKind::File
+        && let Some(kind) = fleeting(&config.data_dir)
+    {
         warnings.push(format!(
             "the data directory {} is on {kind}: the ledger will be gone with it, and every tag \
              gets a second first sight; put data-dir on a volume that lasts",

@@ -15,6 +15,7 @@ mod notify;
 mod output;
 mod pulls;
 mod registry;
+mod report;
 mod rules;
 mod serve;
 mod setup;
@@ -79,6 +80,8 @@ enum Command {
     Notify(notify::NotifyArgs),
     /// Show which clients pulled what
     Pulls(pulls::PullsArgs),
+    /// Tell what the running server gave, for the end of a CI job
+    Report(report::ReportArgs),
     /// Ask the rules
     Rules(rules::RulesArgs),
     /// Compare what upstreams answer now with the ledger; writes nothing
@@ -120,6 +123,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Lock(args) => wait(of_one(), lock::run(&global, args)),
         Command::Notify(args) => wait(of_one(), notify::run(&global, args)),
         Command::Pulls(args) => pulls::run(&global, args),
+        Command::Report(args) => wait(of_one(), report::run(&global, args)),
         Command::Rules(args) => wait(of_one(), rules::run(&global, args)),
         Command::Serve(args) => wait(of_many(), serve::run(&global, args)),
         Command::Setup(args) => setup::run(&global, args),

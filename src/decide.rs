@@ -7,6 +7,7 @@
 mod fault;
 mod import;
 mod ledger;
+mod lock;
 mod plan;
 mod reading;
 mod reason;
@@ -15,6 +16,7 @@ mod writing;
 pub use fault::Fault;
 pub use import::{Claimed, ImportConflict, ImportOrder, Imported, import};
 pub use ledger::Ledger;
+pub use lock::{LockConflict, LockTaken, take_lock};
 pub use reading::{Filter, names};
 pub use reason::Reason;
 

@@ -17,6 +17,7 @@ mod writer;
 
 use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
@@ -28,7 +29,7 @@ pub use read::{Filter, Walked, newest, walk};
 pub use subject::{Outcome, Subject};
 
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, LedgerKind};
 use crate::metrics::JournalMetrics;
 use crate::units::DiskSize;
 use merge::{Key, Merging, Sweep};
@@ -66,7 +67,12 @@ impl Options {
             keep: config.journal.keep,
             max_bytes,
             file_bytes: (max_bytes / FILES).min(LARGEST),
-            min_free: config.cache.min_free,
+            // With a ledger in memory it is all the record that there is, however little the disk
+            // of a job has.
+            min_free: match config.ledger {
+                LedgerKind::File => config.cache.min_free,
+                LedgerKind::Memory => DiskSize::Bytes(0),
+            },
         })
     }
 }
@@ -128,6 +134,25 @@ impl Journal {
         if let Some(open) = &self.open {
             open.write(Sweep::Due);
         }
+    }
+
+    /// Writes all that was noted, counts of repeats too. It waits for the disk.
+    pub fn flush_all(&self) {
+        if let Some(open) = &self.open {
+            open.write(Sweep::All);
+        }
+    }
+
+    /// Gives each entry that a filter lets through and that was written to `see`, the oldest first,
+    /// until it breaks. It waits for the disk: not for the threads that answer clients.
+    pub fn walk(
+        &self,
+        filter: &Filter,
+        see: impl FnMut(Pulled) -> io::Result<ControlFlow<()>>,
+    ) -> io::Result<Walked> {
+        let Some(open) = &self.open else { return Ok(Walked::default()) };
+        let folder = open.lock().folder().to_owned();
+        walk(&folder, filter, see)
     }
 
     /// The newest entries that a filter lets through, at most `limit`, the newest first. What was

@@ -22,6 +22,7 @@ pub mod pin;
 pub mod policy;
 pub mod printable;
 pub mod pull;
+pub mod report;
 pub mod secret;
 pub mod serve;
 pub mod sources;

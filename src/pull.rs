@@ -20,8 +20,10 @@ mod flights;
 mod hint;
 mod idle;
 mod keep;
+mod leads;
 mod listing;
 mod lock;
+mod locked;
 mod merging;
 mod pending;
 mod permit;
@@ -29,6 +31,7 @@ mod places;
 mod quota;
 mod recorded;
 mod refusal;
+mod reply;
 mod resume;
 mod retain;
 mod sight;
@@ -56,6 +59,7 @@ pub use explain::Reader;
 pub use listing::{ListReply, ListRequest};
 pub use lock::Lock;
 pub use refusal::{Reason, Refusal};
+pub use reply::ManifestReply;
 pub use resume::Arriving;
 pub use standing::Standing;
 pub use tripwire::one_client;
@@ -65,7 +69,6 @@ use crate::blob::BlobStore;
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::{ListenerKind, Retention};
-use crate::journal::Outcome;
 use crate::ledger::{LedgerStore, StoredManifest};
 use crate::metrics::Metrics;
 use crate::oci::{Accept, Digest, ManifestReference, Registry, Repository};
@@ -171,6 +174,8 @@ struct Memory {
     /// The counter of answers from what is here, found once.
     manifest_hits: prometheus::IntCounter,
     started: Duration,
+    /// What locked content leads to.
+    leads: leads::Leads,
     /// The time by which waits end.
     sure: sure::Sure,
 }
@@ -183,6 +188,8 @@ enum Way {
     Exempt,
     /// Under `record`, or under no rule.
     Recorded,
+    /// Not in the lock file, where nothing else passes.
+    Unlocked,
 }
 
 /// Who asks, and how.
@@ -217,39 +224,6 @@ pub struct ManifestRequest {
 impl ManifestRequest {
     fn origin(&self) -> asking::Origin {
         self.asker.origin(&self.upstream, &self.repository)
-    }
-}
-
-/// A manifest for a client.
-#[derive(Clone, Debug)]
-pub struct ManifestReply {
-    /// Its digest, as the reply's header gives it.
-    pub digest: Option<Digest>,
-    /// Its media type.
-    pub media_type: Option<crate::oci::MediaType>,
-    /// Its length in bytes, where known.
-    pub size_bytes: Option<u64>,
-    /// Its bytes; `None` if a HEAD was relayed.
-    pub bytes: Option<bytes::Bytes>,
-    /// What the client is to be told, in words.
-    pub warnings: Vec<String>,
-    /// What came of the request, as the journal writes it.
-    pub outcome: Outcome,
-    /// What it rests on, if the same may be answered again without another look.
-    pub standing: Option<Standing>,
-}
-
-impl From<StoredManifest> for ManifestReply {
-    fn from(manifest: StoredManifest) -> Self {
-        Self {
-            digest: Some(manifest.content.digest),
-            media_type: Some(manifest.content.media_type),
-            size_bytes: Some(manifest.content.size_bytes),
-            bytes: Some(manifest.bytes),
-            warnings: Vec::new(),
-            outcome: Outcome::ByDigest,
-            standing: None,
-        }
     }
 }
 
@@ -301,13 +275,20 @@ impl Pull {
         let client = request.asker.client;
         let reply = match self.decide(&key) {
             Way::Covered(rule) => {
+                let is_locked = rule.is_exact;
                 // A connection that breaks off sends a client to the real registry.
-                let covered = self.covered(request, key.clone(), rule, epoch);
+                let covered = async {
+                    if is_locked {
+                        return self.locked(request, key.clone(), rule, epoch).await;
+                    }
+                    self.covered(request, key.clone(), rule, epoch).await
+                };
                 let caught = AssertUnwindSafe(covered).catch_unwind().await;
                 caught.unwrap_or_else(|_| Err(crashed(&key)))
             }
             Way::Exempt => self.uncovered(request, None).await,
             Way::Recorded => self.uncovered(request, Some(key)).await,
+            Way::Unlocked => self.unlocked(request, &key).await,
         };
         if let Ok(ManifestReply { digest: Some(digest), .. }) = &reply {
             self.give(client, *digest);
@@ -319,7 +300,13 @@ impl Pull {
         if let Some(rule) = self.canary_rule(key) {
             return Way::Covered(rule);
         }
-        match self.settings.load().policy.decide(key) {
+        let settings = self.settings.load();
+        match &settings.lock {
+            Some(lock) if lock.tag(key).is_some() => return Way::Covered(Arc::clone(lock.rule())),
+            Some(lock) if lock.is_locked => return Way::Unlocked,
+            _ => {}
+        }
+        match settings.policy.decide(key) {
             Decision::Ruled(rule) if rule.reaction.is_covered() => Way::Covered(Arc::clone(rule)),
             Decision::Exempt => Way::Exempt,
             Decision::Ruled(_) | Decision::Unmatched => Way::Recorded,
@@ -369,6 +356,7 @@ impl Memory {
             quota: quota::Quota::default(),
             manifest_hits: edges.metrics.cache_hits.with_label_values(&["manifest"]),
             started: edges.clock.monotonic(),
+            leads: leads::Leads::default(),
             sure: sure::Sure::new(&*edges.clock),
         }
     }

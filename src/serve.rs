@@ -12,7 +12,6 @@ use crate::app::{App, StartError};
 use crate::banner;
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::ledger::LedgerStore as _;
 
 /// Runs until SIGTERM or SIGINT, then drains; a second signal ends at once. SIGHUP reads the
 /// configuration again with `reload`: one with problems changes nothing.

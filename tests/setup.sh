@@ -15,11 +15,13 @@ package_of() {
         containerd | ctr) echo containerd ;;
         docker | dockerd) echo docker.io ;;
         ip) echo iproute2 ;;
+        jsonschema) echo python3-jsonschema ;;
         mount) echo mount ;;
         setpriv | unshare) echo util-linux ;;
         mkfs.ext4) echo e2fsprogs ;;
         nft) echo nftables ;;
         promtool) echo prometheus ;;
+        xmllint) echo libxml2-utils ;;
         *) echo "setup: no package is known for '$1'" >&2 && exit 2 ;;
     esac
 }

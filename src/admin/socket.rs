@@ -12,12 +12,14 @@ pub mod canary;
 mod diff;
 mod import;
 mod place;
+mod report;
 mod warm;
 
 pub use audit::AuditRequest;
 pub use diff::{DiffRequest, Explained, NOTHING_TO_COMPARE};
 pub use import::ImportRequest;
 pub use place::{Socket, bind, connect, path};
+pub use report::ReportRequest;
 pub use warm::{Refused, WarmRequest};
 
 use std::io;
@@ -42,6 +44,7 @@ use crate::audit::now::{Finding, Progress, Tally};
 use crate::blob::fs::FsStore;
 use crate::decide::{Fault, Ledger, Reply, Request, execute};
 use crate::pull::{Pull, WarmProgress, Warmed};
+use crate::report::{Head, Record, Row};
 
 /// The largest request, in bytes.
 const REQUEST_LIMIT: u64 = 16 << 10;
@@ -86,6 +89,10 @@ pub enum Line {
     Refused(Refused),
     /// A piece of the answer.
     Reply(Reply),
+    /// What holds for all of a report; its rows follow.
+    ReportHead(Box<Head>),
+    /// A row of a report.
+    ReportRow(Box<Row>),
     /// A reference was warmed; nothing follows.
     Warmed(Warmed),
     /// How far a warming is.
@@ -101,6 +108,8 @@ pub struct Doers {
     pub alerts: Arc<Alerts>,
     /// Where a canary is placed.
     pub pull: Arc<Pull>,
+    /// What reports are made from.
+    pub record: Arc<Record>,
     /// What is stored.
     pub store: Arc<FsStore>,
 }
@@ -180,6 +189,9 @@ async fn converse(stream: UnixStream, doers: Doers, mut stop: watch::Receiver<bo
                     // A client that left does not want it any more.
                     let _ = writer.send(&Line::Notify(doers.alerts.state())).await;
                     Line::Done
+                }
+                Ok(Ok(Asked::Report { report })) => {
+                    report::answer(&doers, report, &mut writer, &mut stop).await
                 }
                 Ok(Ok(Asked::Warm { warm })) => {
                     tracing::info!(who, reference = ?warm.reference, "a person warms the cache");

@@ -75,8 +75,11 @@ fn code_of(error: &anyhow::Error) -> Code {
         || matches!(error.downcast_ref(), Some(RestoreError::Open(error)) if error.is_damage())
         || error.downcast_ref::<Fault>().is_some_and(Fault::is_damage)
         || is_start(|error| matches!(error, StartError::Ledger(error) if error.is_damage()));
-    if is_damage {
+    if is_damage || is_start(|error| matches!(error, StartError::LockLedger(it) if it.is_damage()))
+    {
         Code::Damage
+    } else if is_start(|error| matches!(error, StartError::LockConflicts { .. })) {
+        Code::Finding
     } else if is_usage
         || is_start(|error| {
             matches!(

@@ -50,7 +50,7 @@ pub(super) struct PullsArgs {
 
 /// From when on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum Since {
+pub(super) enum Since {
     /// A time, in milliseconds since the Unix epoch.
     At(u64),
     /// So long before now.
@@ -190,7 +190,7 @@ impl Sum {
 }
 
 impl Since {
-    fn at_ms(self, now_ms: u64) -> u64 {
+    pub(super) fn at_ms(self, now_ms: u64) -> u64 {
         match self {
             Self::At(ms) => ms,
             Self::Before(span) => {
@@ -200,7 +200,7 @@ impl Since {
     }
 }
 
-fn parse_since(text: &str) -> Result<Since, String> {
+pub(super) fn parse_since(text: &str) -> Result<Since, String> {
     if let Ok(span) = text.parse() {
         return Ok(Since::Before(span));
     }
@@ -210,7 +210,7 @@ fn parse_since(text: &str) -> Result<Since, String> {
     u64::try_from(stamp.as_millisecond()).map(Since::At).map_err(|_| "it is before 1970".to_owned())
 }
 
-fn now_ms() -> u64 {
+pub(super) fn now_ms() -> u64 {
     u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or(0)
 }
 

@@ -7,7 +7,8 @@ use async_trait::async_trait;
 
 use super::fault::Fault;
 use crate::ledger::{
-    BackupError, BackupManifest, Entry, FileLedger, LedgerStore, OpenError, Point, Verified,
+    BackupError, BackupManifest, Entry, FileLedger, LedgerStore, MemoryLedger, OpenError, Point,
+    Verified,
 };
 
 /// How many entries are read at once.
@@ -36,6 +37,9 @@ pub trait Ledger: LedgerStore {
         Err(Fault::Failed("this ledger has no log to compare with".into()))
     }
 
+    /// Writes what waits, and lets go of the data directory.
+    async fn close(&self);
+
     /// Makes a backup of it at `to`, where nothing must be.
     async fn backup(self: Arc<Self>, _to: PathBuf) -> Result<BackupManifest, Fault> {
         Err(Fault::Failed("this ledger has no files to make a backup of".into()))
@@ -46,6 +50,10 @@ pub trait Ledger: LedgerStore {
 impl Ledger for FileLedger {
     async fn rebuild(&self) -> Result<(), Fault> {
         Ok(self.rebuild_index().await?)
+    }
+
+    async fn close(&self) {
+        Self::close(self).await;
     }
 
     async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault> {
@@ -70,6 +78,26 @@ impl Ledger for FileLedger {
             })
         })
         .await
+    }
+}
+
+#[async_trait]
+impl Ledger for MemoryLedger {
+    async fn rebuild(&self) -> Result<(), Fault> {
+        Err(Fault::Failed("this ledger is in memory, and has no index to rebuild".into()))
+    }
+
+    async fn close(&self) {
+        Self::close(self);
+    }
+
+    async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault> {
+        Ok(Self::entries(self, from))
+    }
+
+    async fn verify(self: Arc<Self>) -> Result<Verified, Fault> {
+        let damaged = |digest| Fault::Damaged(format!("the manifest {digest} is damaged"));
+        blocking(move || Self::verify(&self).map_err(damaged)).await
     }
 }
 

@@ -5,31 +5,13 @@ mod imports;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures_util::FutureExt as _;
 
 use super::*;
 use crate::clock::ManualClock;
 use crate::event::{Draft, EventKind};
-use crate::ledger::{Entry, LedgerStore, MemoryLedger, Outcome};
+use crate::ledger::{LedgerStore, MemoryLedger, Outcome};
 use crate::pin::{Content, Provenance};
-
-#[async_trait]
-impl Ledger for MemoryLedger {
-    async fn rebuild(&self) -> Result<(), Fault> {
-        Ok(())
-    }
-
-    async fn entries(&self, from: u64) -> Result<Vec<Entry>, Fault> {
-        let events = self.events(from, 100).await?;
-        let with = |event| Entry { event, manifests: Vec::new() };
-        Ok(events.into_iter().map(with).collect())
-    }
-
-    async fn verify(self: Arc<Self>) -> Result<Verified, Fault> {
-        Err(Fault::Failed("it is in memory".into()))
-    }
-}
 
 /// A ledger with a clock, and what is done to it.
 struct Desk {

@@ -118,7 +118,11 @@ impl Registry {
             return Ok(answer::ping(self.config.kind, self.wants_credentials(request)));
         };
         let name = registry.unwrap_or_else(|| self.config.default_upstream.clone());
-        let located = self.locate(request, peer, name, &repository, by_ns)?;
+        let located = self.locate(request, peer, name.clone(), &repository, by_ns);
+        if let (Err(refusal), Resource::Manifest(text)) = (&located, &resource) {
+            self.noting.note_unlocated((&name, &repository, text), peer.ip(), is_head, refusal);
+        }
+        let located = located?;
         let ns = located.ns.clone();
         let mut response = match resource {
             Resource::Manifest(text) => {
@@ -264,7 +268,8 @@ impl Registry {
         let number = self.next_request.fetch_add(1, Ordering::Relaxed);
         let request_id = format!("{:08x}-{number:x}", self.run >> 32);
         let is_mirror = self.config.kind == ListenerKind::Mirror;
-        let is_covered = refusal.key.is_some() || refusal.reason == Reason::DigestRevoked;
+        let is_denied = matches!(refusal.reason, Reason::DigestRevoked | Reason::PinRequired);
+        let is_covered = refusal.key.is_some() || is_denied;
         let blocks = is_mirror && is_covered && refusal.reason.is_ours();
         self.tell(refusal, &request_id, path, peer);
         if blocks {
@@ -325,6 +330,9 @@ impl Registry {
 
     /// Tells, once per host, what to write into the configuration.
     fn unknown(&self, name: &str) -> Refusal {
+        if let Some(refusal) = self.unlocked(name) {
+            return refusal;
+        }
         if !self.told.contains_key(name) {
             self.told.insert(name.to_owned(), ());
             tracing::warn!(
@@ -341,6 +349,14 @@ impl Registry {
                 format!("the registry {name:?} is not configured"),
             )
         }
+    }
+
+    /// In locked mode an unknown registry is one that the lock file does not have: a plain 404
+    /// would send clients of a mirror to the registry itself.
+    fn unlocked(&self, name: &str) -> Option<Refusal> {
+        let lock = self.pull.settings().lock.clone().filter(|lock| lock.is_locked)?;
+        let is_mirror = self.config.kind == ListenerKind::Mirror;
+        is_mirror.then(|| lock.requires_registry(name))
     }
 
     /// Whether `/v2/` must challenge, so that clients with credentials send them.

@@ -13,7 +13,7 @@ use crate::config::Credentials;
 use crate::oci::manifest::CANONICAL_ACCEPT;
 use crate::oci::{Digest, ManifestReference};
 use crate::pin::{PinKey, TagState};
-use crate::policy::{Decision, Rule};
+use crate::policy::Rule;
 use crate::upstream::Upstream;
 
 /// Beyond so many tags it is not remembered in memory when a tag that nobody pulls was asked for.
@@ -57,6 +57,7 @@ impl Pull {
             }
             Way::Exempt => Looked::Skipped("its tag is mutable by specification"),
             Way::Recorded => self.audit_recorded(upstream, key).await,
+            Way::Unlocked => Looked::Skipped("it is not in the lock file"),
         }
     }
 
@@ -76,9 +77,9 @@ impl Pull {
 
     /// The rule that covers a tag.
     pub fn covering_rule(&self, key: &PinKey) -> Option<Arc<Rule>> {
-        match self.settings.load().policy.decide(key) {
-            Decision::Ruled(rule) if rule.reaction.is_covered() => Some(Arc::clone(rule)),
-            _ => None,
+        match self.decide(key) {
+            Way::Covered(rule) => Some(rule),
+            Way::Exempt | Way::Recorded | Way::Unlocked => None,
         }
     }
 

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::asking::Origin;
 use super::filling::{Filling, Passing, Source};
+use super::leads::Sought;
 use super::refusal::{Reason, Refusal};
 use super::resume::Arriving;
 use super::{Asker, Pull};
@@ -122,6 +123,7 @@ impl Pull {
         if self.edges.ledger.is_revoked(&digest) {
             return Err(Refusal::revoked(digest));
         }
+        self.pass(&request.origin(), digest, Sought::Content).await?;
         let resource = Resource::Blob(digest);
         self.permit_resource(upstream, repository, resource, asker).await?;
         // In this order: a fill is committed before it ends.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::asking::{Origin, Question};
+use super::leads::Sought;
 use super::refusal::{Reason, Refusal};
 use super::standing::Epoch;
 use super::{ManifestReply, ManifestRequest, Pull, place};
@@ -21,6 +22,7 @@ impl Pull {
         if self.edges.ledger.is_revoked(&digest) {
             return Err(Refusal::revoked(digest));
         }
+        self.pass(&request.origin(), digest, Sought::Manifest).await?;
         self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
             .await?;
         let origin = request.origin();

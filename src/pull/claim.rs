@@ -31,7 +31,7 @@ pub(super) enum Claimed {
 
 /// Why a claim is confirmed.
 #[derive(Clone, Copy)]
-enum Ground {
+pub(super) enum Ground {
     /// The tag's answer is it, or names it.
     Answered,
     /// A child of the tag's answer has it as its config.
@@ -40,6 +40,8 @@ enum Ground {
     OutlivesTag,
     /// The upstream gives it by digest; the tag names another.
     StillThere,
+    /// It is had by digest; what the tag names could not be learned.
+    Unasked,
 }
 
 impl Ground {
@@ -49,6 +51,7 @@ impl Ground {
             Self::HasConfig => "a child of it has the config that was imported",
             Self::OutlivesTag => "the upstream still gives it by digest, and has the tag no more",
             Self::StillThere => "the upstream still gives it by digest; the tag names another now",
+            Self::Unasked => "it is had by digest; the upstream did not say what the tag names",
         }
     }
 }
@@ -83,11 +86,14 @@ impl Pull {
         let digest = observed.content.digest;
         let denied = self.edges.ledger.is_revoked(&digest) || state.rejected.contains(&digest);
         let is_claim_revoked = self.edges.ledger.is_revoked(&claim);
-        if !denied && !is_claim_revoked && (digest == claim || manifest.bears_out(&claim)) {
+        let is_exact = target.rule.is_exact;
+        let bears_out = !is_exact && manifest.bears_out(&claim);
+        if !denied && !is_claim_revoked && (digest == claim || bears_out) {
             return self.confirm(target, state, observed, Ground::Answered).await;
         }
         let held = self.claimed_manifest(target, claim).await?;
         if held.is_none()
+            && !is_exact
             && !denied
             && !is_claim_revoked
             && self.has_config(target, manifest, claim).await?
@@ -148,7 +154,7 @@ impl Pull {
 
     /// What was imported, where it is a manifest that the upstream still gives by digest, and that
     /// a covered tag may stand for.
-    async fn claimed_manifest(
+    pub(super) async fn claimed_manifest(
         self: &Arc<Self>,
         target: &Target,
         claim: Digest,
@@ -189,7 +195,7 @@ impl Pull {
     }
 
     /// COMMIT POINT, as of a first sight: the pin and its bytes are durable when this returns.
-    async fn confirm(
+    pub(super) async fn confirm(
         &self,
         target: &Target,
         state: &TagState,

@@ -59,6 +59,7 @@ impl Pull {
         let asked = self.asked(&key);
         let result = self.cover(&request, &key, &rule, &asked).await;
         let (state, trouble) = result.map_err(|refusal| refusal.of(&key))?;
+        self.check_lock(&key, &rule, Some(&state)).await?;
         let is_unsure = trouble.is_some();
         let warnings = self.stand(&key, &rule, &state, trouble)?;
         let outcome = self.outcome(&state, is_unsure);

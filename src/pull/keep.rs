@@ -115,7 +115,7 @@ impl Pull {
     pub(super) fn keeps_layers(&self, key: &PinKey) -> bool {
         match self.decide(key) {
             Way::Covered(rule) => matches!(rule.reaction, Reaction::Hold | Reaction::Block),
-            Way::Exempt | Way::Recorded => false,
+            Way::Exempt | Way::Recorded | Way::Unlocked => false,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::leads::Sought;
 use super::refusal::{Reason, Refusal};
 use super::{Asker, Pull};
 use crate::oci::{Digest, MediaType, Repository};
@@ -39,8 +40,12 @@ pub struct ListReply {
 
 impl Pull {
     /// Answers a request for a page.
-    pub async fn list(&self, request: ListRequest) -> Result<ListReply, Refusal> {
+    pub async fn list(self: &Arc<Self>, request: ListRequest) -> Result<ListReply, Refusal> {
         let ListRequest { upstream, repository, referrers_of, query, asker } = request;
+        if let Some(subject) = referrers_of {
+            let origin = asker.origin(&upstream, &repository);
+            self.pass(&origin, subject, Sought::Content).await?;
+        }
         let (resource, accept) = match referrers_of {
             Some(digest) => (
                 Resource::Referrers { digest, query },

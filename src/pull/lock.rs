@@ -1,10 +1,11 @@
 //! The lock file, as the pull path holds it.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::lockfile::{LockFile, Locked};
-use crate::oci::Reference;
+use crate::lockfile::{LOCK_NAME, LockFile, Locked};
+use crate::oci::{Digest, Reference, Registry, Repository};
 use crate::pin::PinKey;
 use crate::policy::matcher::Matcher;
 use crate::policy::{Reaction, Rule};
@@ -19,7 +20,11 @@ pub struct Lock {
     pub file: LockFile,
     /// Whether what is not in it is refused.
     pub is_locked: bool,
+    /// How the file is called to clients: its name, not where it lies.
+    pub name: String,
     rule: Arc<Rule>,
+    /// The digests of each repository.
+    roots: HashMap<Registry, HashMap<Repository, HashSet<Digest>>>,
 }
 
 impl Lock {
@@ -36,7 +41,19 @@ impl Lock {
             include_referrers: true,
             is_exact: true,
         };
-        Self { file, is_locked, rule: Arc::new(rule) }
+        let mut roots = HashMap::<_, HashMap<_, HashSet<_>>>::new();
+        for (reference, locked) in &file.images {
+            let of_registry = roots.entry(reference.registry.clone()).or_default();
+            let of_repository = of_registry.entry(reference.repository.clone()).or_default();
+            of_repository.insert(locked.digest);
+        }
+        Self { file, is_locked, name: LOCK_NAME.to_owned(), rule: Arc::new(rule), roots }
+    }
+
+    /// The same under the name of its file.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: name.to_owned(), ..self }
     }
 
     /// The rule that decides for the tags of the file: hold, never follow.
@@ -49,5 +66,14 @@ impl Lock {
         let PinKey { registry, repository, tag } = key.clone();
         let tag = Some(tag);
         self.file.images.get(&Reference { registry, repository, tag, digest: None }).copied()
+    }
+
+    /// The digests of a repository, if the file has any.
+    pub(super) fn roots(
+        &self,
+        registry: &Registry,
+        repository: &Repository,
+    ) -> Option<&HashSet<Digest>> {
+        self.roots.get(registry)?.get(repository)
     }
 }

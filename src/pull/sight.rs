@@ -100,6 +100,10 @@ impl Pull {
         {
             Self::tell_trouble(&target, refusal);
         }
+        let result = match result {
+            Err(refusal) => self.locked_all_the_same(&target, refusal).await,
+            seen => seen,
+        };
         let waits = result.as_ref().is_err_and(|refusal| refusal.reason == Reason::PinPending);
         // Under hold a failed ask counts too: the upstream is asked once per `recheck`, no more.
         if result.is_ok() || waits || target.rule.reaction == Reaction::Hold {
@@ -115,6 +119,7 @@ impl Pull {
     ) -> Result<Arc<TagState>, Refusal> {
         let question = target.question();
         let state = self.edges.ledger.state(&target.key).await?.unwrap_or_default();
+        let state = self.reclaim(target, state).await?;
         // A manifest's GET may be what clients need the rest of a rate limit for.
         let spares = target.is_audit && !target.upstream.has_ample_room();
         // But not for ever: an upstream that says so each day would never be compared.

@@ -8,7 +8,7 @@ use super::hint::Remark;
 use super::quota::Taken;
 use super::refusal::{Reason, Refusal};
 use super::sight::Target;
-use super::{ManifestRequest, Pull};
+use super::{ManifestRequest, Pull, Way};
 use crate::event::{Draft, EventKind};
 use crate::ledger::{LedgerError, Outcome, StoredManifest};
 use crate::oci::Manifest;
@@ -133,7 +133,8 @@ impl Pull {
         rule: &Rule,
         mut state: Arc<TagState>,
     ) -> Result<Arc<TagState>, Refusal> {
-        while state.pin.is_none() {
+        // What the lock file says was there first.
+        while state.pin.is_none() && !rule.is_exact {
             let Some(recorded) = &state.recorded else { break };
             let content = recorded.content.clone();
             let bytes = self.stored_or_fetched(&request.origin(), content.digest).await.ok();
@@ -220,6 +221,9 @@ impl Pull {
 
     /// The name of the rule by which the tag is recorded; `None` if it no longer is.
     fn recording_rule(&self, key: &PinKey) -> Option<String> {
+        if !matches!(self.decide(key), Way::Recorded) {
+            return None;
+        }
         match self.settings.load().policy.decide(key) {
             Decision::Ruled(rule) if rule.reaction == Reaction::Record => Some(rule.name.clone()),
             Decision::Unmatched => Some(String::new()),
@@ -229,6 +233,9 @@ impl Pull {
 
     /// What a tag's rule does on a conflict; `None` if no rule covers it.
     pub fn reaction(&self, key: &PinKey) -> Option<Reaction> {
+        if let Way::Covered(rule) = self.decide(key) {
+            return Some(rule.reaction);
+        }
         match self.settings.load().policy.decide(key) {
             Decision::Ruled(rule) => Some(rule.reaction),
             Decision::Exempt | Decision::Unmatched => None,

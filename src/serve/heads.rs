@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::ledger::{FileLedger, LedgerStatus, LedgerStore as _};
+use crate::decide::Ledger;
+use crate::ledger::LedgerStatus;
 
 /// How often the head is told, if it moved.
 const INTERVAL: Duration = Duration::from_hours(1);
 
 /// Tells the head now, and then each hour in which it moved, until it is aborted.
-pub(super) async fn tell_heads(ledger: Arc<FileLedger>) {
+pub(super) async fn tell_heads(ledger: Arc<dyn Ledger>) {
     let mut told = None;
     let mut ticks = tokio::time::interval(INTERVAL);
     loop {
@@ -23,7 +24,11 @@ pub(super) async fn tell_heads(ledger: Arc<FileLedger>) {
 
 /// One line: `immutag ledger verify --against HEAD` takes its `head`.
 pub(super) fn tell(status: &LedgerStatus) {
-    let LedgerStatus { id, sequence, .. } = status;
+    let LedgerStatus { id, sequence, head, .. } = status;
+    // A ledger in memory has no chain: nothing could be compared with it.
+    if head.is_empty() {
+        return;
+    }
     tracing::info!(ledger = id, sequence, head = status.point(), "the ledger's head");
 }
 

@@ -32,6 +32,7 @@ mod private;
 mod pulls;
 mod reactions;
 mod real_clients;
+mod report;
 mod round;
 mod setup;
 mod strain;

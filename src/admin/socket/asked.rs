@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::cache::CacheRequest;
 use super::canary::CanaryRequest;
-use super::{AuditRequest, DiffRequest, ImportRequest, WarmRequest};
+use super::{AuditRequest, DiffRequest, ImportRequest, ReportRequest, WarmRequest};
 use crate::decide::Request;
 
 /// What a connection may ask for.
@@ -40,6 +40,11 @@ pub enum Asked {
     Notify {
         /// What.
         notify: NotifyRequest,
+    },
+    /// What was pulled.
+    Report {
+        /// Since when.
+        report: ReportRequest,
     },
     /// Content in the cache.
     Warm {

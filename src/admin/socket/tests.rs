@@ -14,6 +14,7 @@ use crate::blob::links::Links;
 use crate::clock::ManualClock;
 use crate::decide::Filter as TagFilter;
 use crate::event::{Draft, EventKind};
+use crate::journal::Journal;
 use crate::ledger::{LedgerStore as _, MemoryLedger};
 use crate::metrics::NotifyMetrics;
 use crate::oci::{ComputedDigest, Digest};
@@ -90,6 +91,12 @@ impl Server {
             pull: Arc::clone(&pull),
             store: Arc::clone(&store),
             alerts: alerts(folder.path(), &ledger),
+            record: Arc::new(Record {
+                journal: Arc::new(Journal::off()),
+                started_ms: 0,
+                started_at: 0,
+                lock: None,
+            }),
         };
         let running = tokio::spawn(run(socket, doers, stopped));
         Self { folder, ledger, pull, store, stop, running }

@@ -14,7 +14,6 @@ use crate::cli::registry::TestRegistry;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, ListenerKind, UpstreamConfig};
-use crate::ledger::LedgerStore;
 use crate::oci::Registry;
 use crate::pin::{PinKey, TagState};
 use crate::policy::builtin::DEFAULT_RECHECK;

@@ -11,7 +11,6 @@ use super::screen::{Ink, Screen, short};
 use super::{Story, TWO_MINUTES, key, repository};
 use crate::decide::{self, Reply, Request};
 use crate::event::{Event, EventKind};
-use crate::ledger::LedgerStore;
 use crate::policy::Reaction;
 
 /// What the metrics must say after the tags were overwritten.

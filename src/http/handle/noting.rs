@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::Located;
 use crate::journal::{Journal, Subject};
-use crate::oci::{ManifestReference, Reference};
+use crate::oci::{ManifestReference, Reference, Registry as Name, Repository};
 use crate::pull::{ManifestReply, Reason, Refusal, is_canary};
 
 /// The journal, as one listener tells it.
@@ -31,12 +31,7 @@ impl Noting {
         if !self.journal.is_on() || is_canary(registry) {
             return None;
         }
-        let (tag, digest) = match reference {
-            ManifestReference::Digest(digest) => (None, Some(*digest)),
-            ManifestReference::Tag(tag) => (Some(tag.clone()), None),
-        };
-        let (registry, repository) = (registry.clone(), located.repository.clone());
-        Some(Reference { registry, repository, tag, digest })
+        Some(asked(registry.clone(), located.repository.clone(), reference))
     }
 
     /// Notes what came of it; what was noted, for the same answer may be given again.
@@ -60,6 +55,26 @@ impl Noting {
         Some(subject)
     }
 
+    /// Notes that something was asked for in a registry that is not known here, and refused since
+    /// the lock file does not have it.
+    pub(super) fn note_unlocated(
+        &self,
+        (registry, repository, reference): (&Name, &str, &str),
+        client: IpAddr,
+        is_head: bool,
+        refusal: &Refusal,
+    ) {
+        let repository = registry.repository(repository).ok();
+        let reference = reference.parse::<ManifestReference>().ok();
+        let (Some(repository), Some(reference)) = (repository, reference) else { return };
+        if !self.journal.is_on() || refusal.reason != Reason::PinRequired {
+            return;
+        }
+        let asked = asked(registry.clone(), repository, &reference);
+        let subject = Subject::refused(&self.listener, asked, refusal.reason.name(), None);
+        self.journal.note(&subject, client, is_head);
+    }
+
     /// Notes that the same was given again.
     pub(super) fn note_again(&self, noted: Option<&Arc<Subject>>, client: IpAddr, method: &Method) {
         if let Some(subject) = noted {
@@ -68,9 +83,18 @@ impl Noting {
     }
 }
 
-/// Whether a refusal is ours, of a covered tag or of a digest that was denied. What the upstream
+fn asked(registry: Name, repository: Repository, reference: &ManifestReference) -> Reference {
+    let (tag, digest) = match reference {
+        ManifestReference::Digest(digest) => (None, Some(*digest)),
+        ManifestReference::Tag(tag) => (Some(tag.clone()), None),
+    };
+    Reference { registry, repository, tag, digest }
+}
+
+/// Whether a refusal is ours, of a covered tag or of what was denied or is not in the lock file. What the upstream
 /// does not have was not pulled, and whoever guesses names could fill the journal.
 fn is_noted(refusal: &Refusal) -> bool {
     let is_known = refusal.pinned.is_some() || refusal.observed.is_some();
-    (refusal.key.is_some() && is_known) || refusal.reason == Reason::DigestRevoked
+    let is_denied = matches!(refusal.reason, Reason::DigestRevoked | Reason::PinRequired);
+    (refusal.key.is_some() && is_known) || is_denied
 }

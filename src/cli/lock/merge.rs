@@ -25,9 +25,8 @@ pub(super) enum Update {
 pub(super) struct Wish {
     /// What is named, by a source or on the command line, and whether as immutable.
     pub(super) wanted: BTreeMap<Reference, bool>,
-    /// What stands for a reference by the word of another list, and which list that is: nobody is
-    /// asked then.
-    pub(super) given: BTreeMap<Reference, (Digest, &'static str)>,
+    /// What stands for a reference by the word of another list: nobody is asked then.
+    pub(super) given: BTreeMap<Reference, Answer>,
     pub(super) update: Update,
     /// What no source names goes.
     pub(super) prunes: bool,
@@ -135,11 +134,8 @@ pub(super) fn merge(old: &LockFile, wish: &Wish, answers: &BTreeMap<Reference, A
 }
 
 fn given(wish: &Wish, reference: &Reference) -> Option<Answer> {
-    if let Some((digest, list)) = wish.given.get(reference) {
-        let remark = Some(format!("from {list}"));
-        return Some(Answer { digest: *digest, remark, conflict: None });
-    }
-    reference.digest.map(|digest| Answer { digest, remark: None, conflict: None })
+    let itself = || reference.digest.map(|digest| Answer { digest, remark: None, conflict: None });
+    wish.given.get(reference).cloned().or_else(itself)
 }
 
 /// A conflict outweighs all else.

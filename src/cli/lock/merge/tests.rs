@@ -85,7 +85,8 @@ fn what_is_there_stays_what_is_new_is_resolved_and_an_update_moves_what_may_move
 #[test]
 fn what_another_list_says_is_taken_where_nothing_is_and_is_a_conflict_else() {
     let given = |update, number| {
-        let given = (reference("a:1"), (digest(number), "the ledger"));
+        let answer = Answer { digest: digest(number), remark: None, conflict: None };
+        let given = (reference("a:1"), answer);
         Wish { given: [given].into(), ..wish("", update, false) }
     };
     for (old, update, number, new, told) in [

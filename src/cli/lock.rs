@@ -47,7 +47,7 @@ pub(super) struct LockArgs {
     #[arg(value_delimiter = ',', default_missing_value = "")]
     update: Option<Vec<String>>,
     /// Ask nobody and write nothing: exit code 6 unless the lock file has all that its sources name
-    #[arg(long, conflicts_with_all = ["update", "add", "from_ledger", "dry_run"])]
+    #[arg(long, conflicts_with_all = ["update", "add", "from_ledger", "seen", "dry_run"])]
     check: bool,
     /// Say what would change, and write nothing
     #[arg(long)]
@@ -55,6 +55,18 @@ pub(super) struct LockArgs {
     /// Take out what no source names, and sources that are gone; with --check: do not pass them
     #[arg(long)]
     prune: bool,
+    #[command(flatten)]
+    besides: Besides,
+    /// A build argument, for the FROMs that need it
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_argument)]
+    build_arg: Vec<(String, String)>,
+    #[command(flatten)]
+    format: FormatArgs,
+}
+
+/// What is locked though no source names it.
+#[derive(Debug, Args)]
+struct Besides {
     /// Lock these too, though no source names them
     #[arg(long, value_name = "REF", num_args = 1..)]
     add: Vec<String>,
@@ -62,11 +74,9 @@ pub(super) struct LockArgs {
     #[arg(long, value_name = "GLOB", num_args = 0..=1, require_equals = true)]
     #[arg(default_missing_value = "")]
     from_ledger: Option<String>,
-    /// A build argument, for the FROMs that need it
-    #[arg(long, value_name = "NAME=VALUE", value_parser = parse_argument)]
-    build_arg: Vec<(String, String)>,
-    #[command(flatten)]
-    format: FormatArgs,
+    /// Lock what the running server gave since it started
+    #[arg(long)]
+    seen: bool,
 }
 
 /// What was typed wrongly; told with exit code 2.
@@ -75,7 +85,8 @@ struct Misuse(String);
 pub(super) async fn run(global: &Global, args: LockArgs) -> anyhow::Result<ExitCode> {
     let config = global.load()?;
     let lock = LockPath::read(path(&args, &config))?;
-    let needs_source = args.add.is_empty() && args.from_ledger.is_none();
+    let Besides { add, from_ledger, seen } = &args.besides;
+    let needs_source = add.is_empty() && from_ledger.is_none() && !seen;
     let request = Request {
         paths: &args.paths,
         arguments: args.build_arg.iter().cloned().collect(),
@@ -97,7 +108,7 @@ pub(super) async fn run(global: &Global, args: LockArgs) -> anyhow::Result<ExitC
         return Ok(code.into());
     }
     gathered.refuse_unreadable()?;
-    match wish(&args, &lock.file, gathered.wanted.clone()) {
+    match wish(&args, &lock.file, &gathered.wanted) {
         Ok(wish) => write(&config, &args, &mut printer, &lock, (wish, &gathered)).await,
         Err(misuse) => Ok(misuse.tell()),
     }
@@ -117,8 +128,11 @@ async fn write(
     (mut wish, gathered): (Wish, &Gathered),
 ) -> anyhow::Result<ExitCode> {
     let client = Place::new(config, false).find().await?;
-    if let Some(glob) = &args.from_ledger {
+    if let Some(glob) = &args.besides.from_ledger {
         pins::take(client.as_ref(), glob, &mut wish).await?;
+    }
+    if args.besides.seen {
+        pins::take_seen(client.as_ref(), &config.data_dir, &mut wish).await?;
     }
     let open = merge::open(&lock.file, &wish);
     let resolved = resolve::resolve(config, client.as_ref(), &open).await;
@@ -144,11 +158,11 @@ async fn write(
 fn wish(
     args: &LockArgs,
     file: &LockFile,
-    wanted: BTreeMap<Reference, gather::Wanted>,
+    wanted: &BTreeMap<Reference, gather::Wanted>,
 ) -> Result<Wish, Misuse> {
     let marks = wanted.iter().map(|(reference, wanted)| (reference.clone(), wanted.is_immutable));
     let mut wanted: BTreeMap<Reference, bool> = marks.collect();
-    for text in &args.add {
+    for text in &args.besides.add {
         let (reference, is_immutable) = parse(text)?;
         *wanted.entry(reference).or_default() |= is_immutable;
     }

@@ -93,7 +93,8 @@ pub(super) async fn run(global: &Global, args: ReportArgs) -> anyhow::Result<Exi
     Ok(code_of(&page.report).into())
 }
 
-async fn fetch(data_dir: &Path, request: ReportRequest) -> anyhow::Result<Report> {
+/// What the server of a data directory gave.
+pub(super) async fn fetch(data_dir: &Path, request: ReportRequest) -> anyhow::Result<Report> {
     match socket::connect(data_dir).await {
         Ok(_) => {}
         Err(error) if is_nobody(&error) => {

@@ -9,7 +9,8 @@ use super::super::exit::Code;
 use super::super::output::Printer;
 use super::super::table::escape;
 use super::file::LockPath;
-use super::gather::{Gathered, Wanted};
+use super::gather::{Gathered, Wanted, shown};
+use super::tell::aside;
 use crate::lockfile::LockFile;
 use crate::oci::Reference;
 
@@ -57,10 +58,8 @@ pub(super) fn check(
             printer.line(&escape(&line(lack)))?;
         }
     }
-    if !printer.is_json {
-        printer.line(&escape(&words(lock, &lacks, is_exact)))?;
-    }
     printer.flush()?;
+    aside(&words(lock, &lacks, is_exact));
     Ok(if is_stale(&lacks, is_exact) { Code::Unlocked } else { Code::Ok })
 }
 
@@ -73,10 +72,10 @@ fn lacks(lock: &LockFile, gathered: &Gathered) -> Vec<Lack> {
     let Gathered { sources, wanted, unreadable, .. } = gathered;
     let unread = unreadable.iter().map(|it| {
         let why = Some(it.why.clone());
-        Lack { found: What::Unreadable, what: it.source.clone(), places: Vec::new(), why }
+        Lack { found: What::Unreadable, what: shown(&it.source), places: Vec::new(), why }
     });
     let new = sources.iter().filter(|source| !lock.sources.contains(source));
-    let new = new.map(|source| lack(What::NewSource, source, None));
+    let new = new.map(|source| lack(What::NewSource, &shown(source), None));
     let sorted: BTreeMap<String, &Reference> =
         wanted.keys().chain(lock.images.keys()).map(|it| (it.to_string(), it)).collect();
     let entries = sorted.into_iter().filter_map(|(text, reference)| {

@@ -89,7 +89,7 @@ pub(super) fn gather(
     }
     let mut gathered = Gathered::default();
     for source in sources {
-        gathered.read(source, request);
+        gathered.read(source, request, lock.folder());
     }
     Ok(Ok(gathered))
 }
@@ -105,7 +105,7 @@ pub(super) fn entry(reference: &Reference) -> Reference {
 }
 
 /// What a stranger called a file, in at most 200 characters.
-fn shown(name: &str) -> String {
+pub(super) fn shown(name: &str) -> String {
     escape_within(name, 200)
 }
 
@@ -125,7 +125,7 @@ impl Gathered {
         ))
     }
 
-    fn read(&mut self, source: Source, request: &Request<'_>) {
+    fn read(&mut self, source: Source, request: &Request<'_>, folder: &Path) {
         let is_gone = || {
             let path = source.path.as_ref();
             path.is_some_and(|path| fs::symlink_metadata(path).is_err_and(|it| is_absent(&it)))
@@ -133,7 +133,8 @@ impl Gathered {
         if request.prunes && !source.is_typed && is_gone() {
             return;
         }
-        let found = match text(&source).and_then(|text| found(&text, &request.arguments)) {
+        let text = text(&source, folder);
+        let found = match text.and_then(|text| found(&text, &request.arguments)) {
             Ok(found) => found,
             Err(error) => {
                 let why = escape_within(&format!("{error:#}"), 400);
@@ -143,8 +144,9 @@ impl Gathered {
         };
         for skipped in found.skipped {
             let what = escape_within(&skipped.what, 120);
+            let glue = if what.is_empty() { "" } else { ": " };
             let (name, line) = (shown(&source.name), skipped.line);
-            self.skipped.push(format!("{name}:{line}: {what}: {}", skipped.why));
+            self.skipped.push(format!("{name}:{line}: {what}{glue}{}", skipped.why));
         }
         for mention in found.mentions {
             self.take(&source.name, mention);
@@ -168,7 +170,7 @@ fn is_absent(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
 }
 
-fn text(source: &Source) -> anyhow::Result<String> {
+fn text(source: &Source, lock: &Path) -> anyhow::Result<String> {
     let mut bytes = Vec::new();
     let read = |input: &mut dyn Read, bytes: &mut Vec<u8>| {
         // One byte more tells that it is too large.
@@ -177,8 +179,10 @@ fn text(source: &Source) -> anyhow::Result<String> {
     match &source.path {
         None => read(&mut io::stdin().lock(), &mut bytes)?,
         Some(path) => {
-            let is_elsewhere = !source.is_typed && Path::new(&source.name).is_absolute();
-            ensure!(!is_elsewhere, "a lock file names its sources from its own folder");
+            let is_absolute = !source.is_typed && Path::new(&source.name).is_absolute();
+            ensure!(!is_absolute, "a lock file names its sources from its own folder");
+            let is_outside = !source.is_inside(lock)?;
+            ensure!(!is_outside, "it leads out of this folder: name the file itself, if it is one");
             let is_file = fs::metadata(path)?.is_file();
             ensure!(is_file, "it is no regular file; `-` reads standard input");
             read(&mut File::open(path)?, &mut bytes)?
@@ -193,6 +197,11 @@ fn text(source: &Source) -> anyhow::Result<String> {
 fn found(text: &str, arguments: &BTreeMap<String, String>) -> anyhow::Result<Found> {
     Ok(match read(text)? {
         (SourceKind::Dockerfile, _) => dockerfile::read(text, arguments),
+        // A file that is no list of references has lines that are nobody's business.
+        (SourceKind::References, mut found) => {
+            found.skipped.iter_mut().for_each(|skipped| skipped.what.clear());
+            found
+        }
         (_, found) => found,
     })
 }

@@ -25,9 +25,8 @@ pub(super) enum Update {
 pub(super) struct Wish {
     /// What is named, by a source or on the command line, and whether as immutable.
     pub(super) wanted: BTreeMap<Reference, bool>,
-    /// What stands for a reference by the word of another list, and which list that is: nobody is
-    /// asked then.
-    pub(super) given: BTreeMap<Reference, (Digest, &'static str)>,
+    /// What stands for a reference by the word of another list: nobody is asked then.
+    pub(super) given: BTreeMap<Reference, Answer>,
     pub(super) update: Update,
     /// What no source names goes.
     pub(super) prunes: bool,
@@ -47,7 +46,8 @@ pub(super) struct Answer {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Change {
-    pub(super) change: Kind,
+    #[serde(rename = "change")]
+    pub(super) kind: Kind,
     pub(super) reference: String,
     /// What it stands for from now on; what it stood for, if it is gone.
     pub(super) digest: Digest,
@@ -134,16 +134,13 @@ pub(super) fn merge(old: &LockFile, wish: &Wish, answers: &BTreeMap<Reference, A
 }
 
 fn given(wish: &Wish, reference: &Reference) -> Option<Answer> {
-    if let Some((digest, list)) = wish.given.get(reference) {
-        let remark = Some(format!("from {list}"));
-        return Some(Answer { digest: *digest, remark, conflict: None });
-    }
-    reference.digest.map(|digest| Answer { digest, remark: None, conflict: None })
+    let itself = || reference.digest.map(|digest| Answer { digest, remark: None, conflict: None });
+    wish.given.get(reference).cloned().or_else(itself)
 }
 
 /// A conflict outweighs all else.
 pub(super) fn code(changes: &[Change]) -> Code {
-    let is_conflict = changes.iter().any(|change| change.change == Kind::Conflict);
+    let is_conflict = changes.iter().any(|change| change.kind == Kind::Conflict);
     if is_conflict { Code::Finding } else { Code::Ok }
 }
 
@@ -195,14 +192,14 @@ impl Merged {
 
     fn tell(
         &mut self,
-        change: Kind,
+        kind: Kind,
         reference: &Reference,
         digest: Digest,
         was: Option<Digest>,
         remark: Option<String>,
     ) {
         let reference = reference.to_string();
-        self.changes.push(Change { change, reference, digest, was, remark });
+        self.changes.push(Change { kind, reference, digest, was, remark });
     }
 }
 

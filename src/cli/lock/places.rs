@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -51,6 +52,21 @@ pub(super) fn sources(paths: &[PathBuf], lock: &LockPath) -> anyhow::Result<Vec<
         sources.insert(source.name.clone(), source);
     }
     Ok(sources.into_values().collect())
+}
+
+impl Source {
+    /// Whether reading it reads what its name says: a file below the working directory or the lock
+    /// file's folder, or one that somebody typed and that is no link.
+    ///
+    /// A pull request can bring a lock file that names anything, and a Dockerfile that is a link to
+    /// anything: what a runner has elsewhere must be neither looked up nor told.
+    pub(super) fn is_inside(&self, folder: &Path) -> io::Result<bool> {
+        let Some(path) = &self.path else { return Ok(true) };
+        let real = fs::canonicalize(path)?;
+        let is_below =
+            real.starts_with(fs::canonicalize(".")?) || real.starts_with(fs::canonicalize(folder)?);
+        Ok(is_below || self.is_typed && !fs::symlink_metadata(path)?.is_symlink())
+    }
 }
 
 /// The path itself, or the Dockerfiles of a folder, not of those in it.

@@ -19,7 +19,7 @@ pub(super) fn missing(wanted: &str, manifest: &Manifest) -> Option<Vec<String>> 
         let fits = variant.is_empty() || has.is_empty() || has <= variant;
         platform.os == os && platform.architecture == architecture && fits
     };
-    let is_there = platforms.is_empty() || platforms.iter().any(|platform| fits(platform));
+    let is_there = platforms.is_empty() || platforms.iter().any(fits);
     (!is_there).then(|| platforms.into_iter().map(text).collect())
 }
 

@@ -14,13 +14,19 @@ use super::resolve::{Answers, Failures};
 use crate::lockfile::LockFile;
 use crate::oci::Reference;
 
+/// How much of what could not be read is named one by one.
+const SKIPPED: usize = 200;
+
 /// How many platforms of an index are named.
 const PLATFORMS: usize = 12;
 
 /// Tells what could not be read in the sources, and which tag says nothing beside its digest.
 pub(super) fn remarks(gathered: &Gathered, lock: &LockFile) {
-    for skipped in &gathered.skipped {
+    for skipped in gathered.skipped.iter().take(SKIPPED) {
         aside(&format!("not read: {skipped}"));
+    }
+    if gathered.skipped.len() > SKIPPED {
+        aside(&format!("not read: {} more", gathered.skipped.len() - SKIPPED));
     }
     for (reference, wanted) in &gathered.wanted {
         for mentioned in &wanted.places {
@@ -81,7 +87,7 @@ pub(super) fn changes(printer: &mut Printer, changes: &[Change]) -> io::Result<(
 }
 
 fn line(change: &Change) -> String {
-    let Change { change: kind, reference, digest, was, remark } = change;
+    let Change { kind, reference, digest, was, remark } = change;
     let remark = remark.as_deref().unwrap_or_default();
     let behind = if remark.is_empty() { String::new() } else { format!("  ({remark})") };
     match kind {
@@ -124,7 +130,7 @@ pub(super) fn places(wanted: &Wanted) -> String {
 }
 
 /// Beside the output, for whoever reads along.
-fn aside(text: &str) {
+pub(super) fn aside(text: &str) {
     // Standard error is gone: the exit code is what is left.
     let _ = writeln!(io::stderr(), "{}", escape(text));
 }

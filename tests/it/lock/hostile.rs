@@ -84,3 +84,30 @@ fn a_lock_file_that_is_not_understood_is_never_written_over() {
         assert_eq!(project.read("images.lock"), text);
     }
 }
+
+#[test]
+fn what_leads_out_of_the_folder_is_neither_read_nor_looked_up_nor_told() {
+    let project = Project::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let secret = elsewhere.path().join("token");
+    std::fs::write(&secret, "s3cret-token\n$R/s3cret:1\n".replace("$R", super::REGISTRY)).unwrap();
+    let leads_out = format!("../{}/token", elsewhere.path().file_name().unwrap().to_str().unwrap());
+    let lock = format!("{{\"version\": 1, \"sources\": [\"{leads_out}\"], \"images\": {{}}}}");
+    let refused = |arguments: &[&str]| {
+        let ran = project.lock(arguments);
+        let all = format!("{}{}", ran.stdout, ran.stderr);
+        assert!(all.contains("it leads out of this folder") && !all.contains("s3cret"), "{all}");
+        assert!(!ran.status.success() && project.registry.requests().is_empty(), "{ran:?}");
+    };
+    project.write("images.lock", &lock);
+    refused(&[]);
+    refused(&["--check"]);
+    std::fs::remove_file(project.path("images.lock")).unwrap();
+    std::os::unix::fs::symlink(&secret, project.path("Dockerfile")).unwrap();
+    refused(&[]);
+    refused(&["--check", "Dockerfile"]);
+    // Who names the file itself means it; a line that is no reference is not repeated all the same.
+    std::fs::write(&secret, "a s3cret line\n").unwrap();
+    let ran = project.lock(&[secret.to_str().unwrap()]).ok();
+    assert!(ran.stderr.contains("token:1: ") && !ran.stderr.contains("s3cret"), "{ran:?}");
+}

@@ -1,5 +1,7 @@
 //! The lock file beside a ledger: `faults.md`, L-14 and L-17.
 
+use crate::support::content::OCI_MANIFEST;
+use crate::support::http::Call;
 use crate::support::immutag::Immutag;
 use crate::support::process::Ran;
 use crate::support::registry::ScriptedRegistry;
@@ -67,6 +69,32 @@ fn what_the_ledger_has_pinned_is_locked_and_a_different_upstream_is_told() {
     ended(&ran, 3);
     assert!(ran.stderr.contains("the ledger's pin is revoked"), "{ran:?}");
     assert!(!stage.folder().join("images.lock").exists());
+}
+
+#[test]
+fn what_the_server_gave_is_locked_and_nothing_else() {
+    let mut stage = Stage::new();
+    let app = stage.registry.push_index("app", "1.0.0", "a", &["amd64", "arm64"]);
+    let other = stage.registry.push_image("other", "1.0.0", "b");
+    stage.registry.push_image("unasked", "1.0.0", "c");
+    stage.pull("app");
+    stage.pull("other");
+    assert_eq!(stage.immutag.direct_manifest(REGISTRY, "gone", "1.0.0").status, 404);
+    // A client that reads no index gets one platform of it.
+    let call = Call::new("GET", &stage.immutag.direct(&format!("{REGISTRY}/app/manifests/1.0.0")));
+    let answer = call.field("Accept", OCI_MANIFEST).send();
+    assert_eq!(answer.digest(), app.images[0].digest());
+    stage.cli(&["lock", "--seen", "--lock", "seen.lock"]).ok();
+    let text = std::fs::read_to_string(stage.folder().join("seen.lock")).unwrap();
+    let lock: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let images = lock["images"].as_object().unwrap();
+    for (name, digest) in [("app", app.digest()), ("other", other.digest())] {
+        assert_eq!(images[&format!("{REGISTRY}/{name}:1.0.0")]["digest"], digest, "{text}");
+    }
+    let extra = images.len() - 2;
+    assert!(!text.contains("unasked") && !text.contains("gone") && extra == 0, "{text}");
+    stage.immutag.terminate();
+    stage.cli(&["lock", "--seen", "--lock", "seen.lock"]).failed_with("no server runs");
 }
 
 #[test]

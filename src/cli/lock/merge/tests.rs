@@ -44,7 +44,7 @@ fn merged(old: &str, wish: &Wish) -> (String, Vec<String>, Code) {
         format!("{}={}{mark}", name(&reference.to_string()), short(&locked.digest))
     });
     let entries: Vec<_> = entries.collect();
-    let told = changes.iter().map(|it| format!("{:?} {}", it.change, name(&it.reference)));
+    let told = changes.iter().map(|it| format!("{:?} {}", it.kind, name(&it.reference)));
     (entries.join(" "), told.collect(), code(&changes))
 }
 
@@ -85,7 +85,8 @@ fn what_is_there_stays_what_is_new_is_resolved_and_an_update_moves_what_may_move
 #[test]
 fn what_another_list_says_is_taken_where_nothing_is_and_is_a_conflict_else() {
     let given = |update, number| {
-        let given = (reference("a:1"), (digest(number), "the ledger"));
+        let answer = Answer { digest: digest(number), remark: None, conflict: None };
+        let given = (reference("a:1"), answer);
         Wish { given: [given].into(), ..wish("", update, false) }
     };
     for (old, update, number, new, told) in [
@@ -115,7 +116,7 @@ fn what_speaks_against_an_answer_is_told_beside_it() {
     let conflict = Some("the upstream says something else".to_owned());
     let answer = Answer { digest: digest(1), remark: None, conflict };
     let merged = merge(&LockFile::default(), &wish, &[(reference("a:1"), answer)].into());
-    let told: Vec<_> = merged.changes.iter().map(|change| change.change).collect();
+    let told: Vec<_> = merged.changes.iter().map(|change| change.kind).collect();
     assert_eq!(told, [Kind::Added, Kind::Conflict]);
     assert_eq!(merged.images[&reference("a:1")].digest, digest(1));
 }

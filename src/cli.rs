@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod exit;
+mod export;
 mod ledger;
 mod notify;
 mod output;
@@ -70,6 +71,8 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Ask upstreams for what the ledger has, now
     Audit(audit::AuditArgs),
+    /// Write what is locked for `BuildKit`, kustomize, or into a Dockerfile
+    Export(export::ExportArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),
     /// Try the webhooks, and see how it is with them
@@ -113,6 +116,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => wait(of_many(), demo::run(args)),
         Command::Doctor(args) => wait(of_one(), doctor::run(&global, args)),
+        Command::Export(args) => wait(of_one(), export::run(&global, args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
         Command::Notify(args) => wait(of_one(), notify::run(&global, args)),
         Command::Pulls(args) => pulls::run(&global, args),

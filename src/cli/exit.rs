@@ -27,7 +27,6 @@ pub(crate) enum Code {
     /// An upstream could not be asked.
     Unreachable = 5,
     /// Something was used that is not in the lock file.
-    #[expect(dead_code, reason = "the report gives it")]
     Unlocked = 6,
 }
 

@@ -18,6 +18,7 @@ mod content;
 mod crash;
 mod doctor;
 mod durable;
+mod export;
 mod history;
 mod http;
 mod import;

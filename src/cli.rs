@@ -9,6 +9,7 @@ mod completions;
 mod demo;
 mod doctor;
 mod exit;
+mod export;
 mod ledger;
 mod lock;
 mod notify;
@@ -74,6 +75,8 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Ask upstreams for what the ledger has, now
     Audit(audit::AuditArgs),
+    /// Write what is locked for `BuildKit`, kustomize, or into a Dockerfile
+    Export(export::ExportArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),
     /// Write images.lock, which says what each image of a project is, or check it
@@ -128,6 +131,7 @@ fn execute(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Completions(args) => completions::run(&args),
         Command::Demo(args) => wait(of_many(), demo::run(args)),
         Command::Doctor(args) => wait(of_one(), doctor::run(&global, args)),
+        Command::Export(args) => wait(of_one(), export::run(&global, args)),
         Command::Ledger(args) => wait(of_one(), ledger::run(&global, args)),
         Command::Lock(args) => wait(of_one(), lock::run(&global, args)),
         Command::Notify(args) => wait(of_one(), notify::run(&global, args)),

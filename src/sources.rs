@@ -11,6 +11,7 @@ mod json;
 pub mod kubernetes;
 pub mod references;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -172,21 +173,34 @@ impl Found {
 struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
+    /// The last byte that was asked for, and its column: the next is likely near, and a line may
+    /// be as long as the file.
+    last: Cell<(usize, u64)>,
 }
 
 impl<'a> Lines<'a> {
     fn of(text: &'a str) -> Self {
         let starts = std::iter::once(0).chain(text.match_indices('\n').map(|(at, _)| at + 1));
-        Self { text, starts: starts.collect() }
+        Self { text, starts: starts.collect(), last: Cell::new((0, 1)) }
     }
 
     /// The line of a byte and its column in characters, both from 1. A byte-order mark counts as
     /// nothing.
     fn place(&self, at: usize) -> (u64, u64) {
         let line = self.starts.partition_point(|start| *start <= at);
-        let before = self.text.get(self.starts[line - 1]..at).unwrap_or_default();
-        let before = before.trim_start_matches('\u{feff}');
-        (line as u64, before.chars().count() as u64 + 1)
+        let start = self.starts[line - 1];
+        let (last, last_column) = self.last.get();
+        let count = |from: usize, to: usize| {
+            let between = self.text.get(from..to).unwrap_or_default();
+            between.chars().filter(|letter| *letter != '\u{feff}').count() as u64
+        };
+        let column = match at.checked_sub(last) {
+            _ if last < start => count(start, at) + 1,
+            Some(_) => last_column + count(last, at),
+            None => last_column.saturating_sub(count(at, last)).max(1),
+        };
+        self.last.set((at, column));
+        (line as u64, column)
     }
 }
 

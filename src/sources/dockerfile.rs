@@ -8,6 +8,7 @@
 mod expand;
 mod flags;
 mod instructions;
+mod rewrite;
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
@@ -15,6 +16,7 @@ use std::ops::Range;
 use self::expand::{Arguments, Unknown};
 use self::flags::Word;
 use self::instructions::Instruction;
+pub use self::rewrite::{Rewritten, rewrite};
 use super::{Found, Lines, Mention, SOURCE_BYTES, reference};
 
 /// The most stages that are kept.

@@ -19,6 +19,7 @@ mod content;
 mod crash;
 mod doctor;
 mod durable;
+mod export;
 mod gate;
 mod history;
 mod http;

@@ -62,6 +62,14 @@ pub(super) fn document<T: DeserializeOwned>(input: impl Read) -> anyhow::Result<
     Ok(document)
 }
 
+/// Reads a text, all of it.
+pub(super) fn text(input: impl Read) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let mut input = io::BufReader::new(Limited { input, left: DOCUMENT_LIMIT });
+    input.read_to_string(&mut text)?;
+    Ok(text)
+}
+
 /// Fails, rather than ends, where too much comes.
 struct Limited<R> {
     input: R,

@@ -8,6 +8,7 @@ use crate::decide::Claimed;
 use crate::ledger::BULK_LIMIT;
 use crate::oci::{Algorithm, Digest, Reference};
 use crate::pin::PinKey;
+use crate::sources::{Found, Mention};
 
 /// How much of what was left out is named one by one.
 const TOLD: usize = 200;
@@ -73,15 +74,33 @@ impl Gather {
         Ok(())
     }
 
-    /// Takes `image:tag@digest` in, or says why not.
-    pub(super) fn reference(&mut self, text: &str, place: u64) -> anyhow::Result<()> {
-        match parse(text) {
-            Ok((key, digest)) => self.claim(Claimed { key, digest, is_config: false, place }),
-            Err(why) => {
-                self.skip(place, text, why);
-                Ok(())
+    /// Takes in what a file names, or says why not.
+    pub(super) fn found(&mut self, text: &str, found: Found) -> anyhow::Result<()> {
+        let mut skipped = found.skipped.into_iter().peekable();
+        let mut mentions = found.mentions;
+        mentions.sort_by_key(|mention| mention.line);
+        for mention in mentions {
+            while let Some(skipped) = skipped.next_if(|skipped| skipped.line <= mention.line) {
+                self.skip(skipped.line, &skipped.what, skipped.why);
+            }
+            let Mention { reference, line: place, span, is_frontend, .. } = mention;
+            match pair(&reference) {
+                Ok((key, digest)) => {
+                    self.claim(Claimed { key, digest, is_config: false, place })?;
+                }
+                // Nobody thinks of it as an image of the file.
+                Err(_) if is_frontend => {}
+                Err(why) => {
+                    let written = span.and_then(|span| text.get(span));
+                    let full = reference.to_string();
+                    self.skip(place, written.unwrap_or(&full), why);
+                }
             }
         }
+        for skipped in skipped {
+            self.skip(skipped.line, &skipped.what, skipped.why);
+        }
+        Ok(())
     }
 
     /// Says that something was left out.
@@ -102,8 +121,11 @@ impl Gather {
 
 /// The tag and the digest of a reference that names both.
 pub(super) fn parse(text: &str) -> Result<(PinKey, Digest), &'static str> {
-    let reference: Reference = text.parse().map_err(|_| "it is no reference")?;
-    let Reference { registry, repository, tag, digest } = reference;
+    pair(&text.parse().map_err(|_| "it is no reference")?)
+}
+
+fn pair(reference: &Reference) -> Result<(PinKey, Digest), &'static str> {
+    let Reference { registry, repository, tag, digest } = reference.clone();
     let digest = digest.ok_or("it names no digest")?;
     let tag = tag.ok_or("it names no tag")?;
     Ok((PinKey { registry, repository, tag }, digest))

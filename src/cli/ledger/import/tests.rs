@@ -186,10 +186,10 @@ fn services_with_digests_are_claimed_and_others_are_listed() {
         "web":{"command":null,"image":"nginx:1.25@$A","ports":[{"target":80}]},
         "app":{"build":{"context":"."}},"db":{"image":"postgres:16"}}}"#;
     let gather = gather(ImportFormat::Compose, text);
-    assert_eq!(claims(&gather), ["docker.io/library/nginx:1.25 a 3"]);
+    assert_eq!(claims(&gather), ["docker.io/library/nginx:1.25 a 2"]);
     assert_eq!(
         skipped(&gather),
-        ["1 app: the service names no image: it is built", "2 postgres:16: it names no digest"]
+        ["3 app: the service names no image: it is built", "3 postgres:16: it names no digest"]
     );
 }
 
@@ -206,7 +206,7 @@ fn the_images_of_a_dockerfile_are_claimed_through_stages_and_arguments() {
         [
             "docker.io/library/alpine:3.19 b 7",
             "docker.io/library/golang:1.22 a 4",
-            "docker.io/x/z:2 c 13",
+            "docker.io/x/z:2 c 16",
         ]
     );
     assert_eq!(
@@ -223,7 +223,7 @@ fn a_dockerfile_may_have_another_escape() {
     let text = "# escape=`\nFROM `\n x/y:1@$A\nRUN dir C:\\\nFROM x/z:1@$B\n";
     assert_eq!(
         claims(&gather(ImportFormat::Dockerfile, text)),
-        ["docker.io/x/y:1 a 2", "docker.io/x/z:1 b 5"]
+        ["docker.io/x/y:1 a 3", "docker.io/x/z:1 b 5"]
     );
 }
 

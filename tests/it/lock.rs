@@ -23,8 +23,10 @@ struct Project {
 
 impl Project {
     fn new() -> Self {
-        let project =
-            Self { folder: tempfile::tempdir().unwrap(), registry: ScriptedRegistry::start() };
+        let project = Self {
+            folder: tempfile::tempdir().expect("a file of the test's own"),
+            registry: ScriptedRegistry::start(),
+        };
         let url = project.registry.url();
         let upstream = format!("[upstream.\"{REGISTRY}\"]\nurl = \"{url}\"\n");
         let plain = "plain-http = true\nallow-private = true\n";
@@ -37,11 +39,12 @@ impl Project {
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.path(name), text.replace("$R", REGISTRY)).unwrap();
+        std::fs::write(self.path(name), text.replace("$R", REGISTRY))
+            .expect("a file of the test's own");
     }
 
     fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
+        std::fs::read_to_string(self.path(name)).expect("a file of the test's own")
     }
 
     /// Runs `immutag lock` there, as on a terminal.
@@ -70,7 +73,8 @@ impl Project {
     /// What the lock file has for `name`, below the registry.
     #[track_caller]
     fn digest(&self, name: &str) -> String {
-        let lock: Value = serde_json::from_str(&self.read("images.lock")).unwrap();
+        let lock: Value =
+            serde_json::from_str(&self.read("images.lock")).expect("a file of the test's own");
         let digest = &lock["images"][format!("{REGISTRY}/{name}")]["digest"];
         digest.as_str().unwrap_or_else(|| panic!("no {name} in {lock:#}")).to_owned()
     }

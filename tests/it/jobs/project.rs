@@ -74,16 +74,12 @@ impl Project {
 
     /// Somebody pushes another image over the base's tag.
     pub(super) fn move_base(&self) {
-        self.registry.push(BASE.0, BASE.1, &self.bases()[1]);
+        self.registry.push(BASE.0, BASE.1, &bases()[1]);
     }
 
     /// What the base's tag was, and what it was moved to.
     pub(super) fn base_digests(&self) -> [String; 2] {
-        self.bases().map(|image| image.digest().to_owned())
-    }
-
-    fn bases(&self) -> [Image; 2] {
-        ["base 1", "base 2, and it sends your secrets away"].map(|seed| Image::new(seed).with_history())
+        bases().map(|image| image.digest().to_owned())
     }
 
     /// The Dockerfile gets one more stage, which the lock does not have.
@@ -142,6 +138,11 @@ impl Project {
     fn write(&self, name: &str, text: &str) {
         fs::write(self.path(name), text).expect("our own directory");
     }
+}
+
+/// The base as it was released, and as it was pushed over.
+fn bases() -> [Image; 2] {
+    ["base 1", "base 2, and it sends your secrets away"].map(|seed| Image::new(seed).with_history())
 }
 
 /// Two stages, the second with files of the first and of another image.

@@ -34,11 +34,12 @@ impl Stage {
     }
 
     fn folder(&self) -> std::path::PathBuf {
-        self.immutag.data_dir().parent().unwrap().to_owned()
+        self.immutag.data_dir().parent().expect("a file of the test's own").to_owned()
     }
 
     fn lock_file(&self) -> String {
-        std::fs::read_to_string(self.folder().join("images.lock")).unwrap()
+        std::fs::read_to_string(self.folder().join("images.lock"))
+            .expect("a file of the test's own")
     }
 }
 

@@ -194,8 +194,9 @@ impl<'a> Lines<'a> {
             let between = self.text.get(from..to).unwrap_or_default();
             between.chars().filter(|letter| *letter != '\u{feff}').count() as u64
         };
+        let next = self.starts.get(line).copied().unwrap_or(usize::MAX);
         let column = match at.checked_sub(last) {
-            _ if last < start => count(start, at) + 1,
+            _ if !(start..next).contains(&last) => count(start, at) + 1,
             Some(_) => last_column + count(last, at),
             None => last_column.saturating_sub(count(at, last)).max(1),
         };

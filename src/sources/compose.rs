@@ -66,7 +66,7 @@ fn wants(path: &[Key]) -> bool {
 impl Project {
     fn take(&mut self, path: &[Key], value: Value) {
         match path {
-            [services] if services.is("services") => self.has_services = true,
+            [services] if services.is("services") => self.has_services = value.is_object,
             [services, Key::Name(name)] if services.is("services") => {
                 let service = Service { name: name.clone(), ..Service::default() };
                 self.services.insert(value.at, service);

@@ -30,6 +30,8 @@ impl Key {
 pub(super) struct Value {
     /// Where it begins.
     pub(super) at: usize,
+    /// Whether it is an object.
+    pub(super) is_object: bool,
     /// The text of a string, and where it is written if nothing in it is escaped.
     pub(super) text: Option<String>,
     pub(super) span: Option<Range<usize>>,
@@ -61,8 +63,8 @@ pub(super) fn walk(
                 if path.len() >= DEPTH {
                     return Err(SourceError::Malformed("its values are nested too deep".into()));
                 }
-                each(&path, Value { at: start, text: None, span: None });
                 awaits_key = *byte == b'{';
+                each(&path, Value { at: start, is_object: awaits_key, text: None, span: None });
                 path.push(if awaits_key { Key::Name(String::new()) } else { Key::Index(0) });
             }
             b'}' | b']' => {
@@ -81,7 +83,8 @@ pub(super) fn walk(
                     path.pop();
                     path.push(Key::Name(name));
                 } else {
-                    let mut value = Value { at: start + 1, text: None, span: None };
+                    let mut value =
+                        Value { at: start + 1, is_object: false, text: None, span: None };
                     if wants(&path) {
                         let (text, span) = string(text, raw)?;
                         (value.text, value.span) = (Some(text), span);

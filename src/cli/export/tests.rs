@@ -1,7 +1,5 @@
 //! What is written is what its readers understand.
 
-use std::collections::BTreeMap;
-
 use regex::Regex;
 use serde::Deserialize;
 

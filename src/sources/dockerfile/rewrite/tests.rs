@@ -6,6 +6,7 @@ use super::*;
 use crate::oci::ComputedDigest;
 
 /// A digest for every tag, made of its name; one by digest may stand.
+#[expect(clippy::unnecessary_wraps, reason = "it stands for one that may not know")]
 fn locked(reference: &Reference) -> Option<Digest> {
     let of_name = || ComputedDigest::of(reference.to_string().as_bytes(), None).digest();
     Some(reference.digest.unwrap_or_else(of_name))

@@ -133,7 +133,7 @@ impl MemoryLedger {
     }
 
     /// Writes an event about a tag; gives the tag's state with it.
-    fn write_at(&self, content: &mut Content, key: PinKey, draft: Draft) -> Arc<TagState> {
+    fn write_at(&self, content: &mut Content, key: &PinKey, draft: Draft) -> Arc<TagState> {
         let event = self.write(content, draft);
         let new = || Tag { key: key.clone(), state: Arc::default(), events: Vec::new() };
         let tag = content.tags.entry(key.to_bytes()).or_insert_with(new);
@@ -185,7 +185,7 @@ impl LedgerStore for MemoryLedger {
         drop(state);
         content.writes += 1;
         let new = manifest.filter(|it| !content.manifests.contains_key(&it.content.digest));
-        let state = self.write_at(&mut content, key, draft);
+        let state = self.write_at(&mut content, &key, draft);
         if let Some(manifest) = new {
             content.brought.insert(state.sequence, manifest.content.digest);
             content.manifests.insert(manifest.content.digest, manifest);
@@ -206,7 +206,7 @@ impl LedgerStore for MemoryLedger {
         content.writes += 1;
         for (draft, _) in drafts {
             let Some(key) = draft.key.clone() else { continue };
-            self.write_at(&mut content, key, draft);
+            self.write_at(&mut content, &key, draft);
         }
         Ok(Some(content.events.len() as u64))
     }

@@ -138,7 +138,7 @@ impl App {
         let lock = config.lock.as_ref().map(lock::read).transpose()?.map(Arc::new);
         let settings = Settings { lock: lock.clone(), ..settings(config, &metrics)? };
         let ledger = open_ledger(config, accept_rollback, &metrics, Arc::clone(&clock)).await?;
-        lock::begin(&*ledger, lock.as_deref(), config, &metrics).await?;
+        lock::take(&*ledger, lock.as_deref(), config, &metrics).await?;
         let in_data_dir = |source| StartError::DataDir { path: config.data_dir.clone(), source };
         let options = Options::new(&config.cache, Arc::clone(&clock), metrics.cache.clone());
         let store = Arc::new(FsStore::open_as(&config.data_dir, options).map_err(in_data_dir)?);

@@ -49,20 +49,14 @@ pub(crate) fn read(config: &LockConfig) -> Result<Lock, StartError> {
     }
 }
 
-/// Takes it into the ledger, if there is one, before any client is served.
-pub(super) async fn begin(
+/// Takes it into the ledger, where there is one, before any client is served.
+pub(super) async fn take(
     ledger: &dyn Ledger,
     lock: Option<&Lock>,
     config: &Config,
     metrics: &Metrics,
 ) -> Result<(), StartError> {
     let (Some(lock), Some(config)) = (lock, &config.lock) else { return Ok(()) };
-    take(ledger, lock, config).await?;
-    metrics.lock.show(lock.file.images.len(), lock.is_locked);
-    Ok(())
-}
-
-async fn take(ledger: &dyn Ledger, lock: &Lock, config: &LockConfig) -> Result<(), StartError> {
     let path = escape_within(&config.file.to_string_lossy(), PATH_CHARACTERS);
     let reason: Reason = format!("images.lock: {path}").parse().map_err(StartError::LockLedger)?;
     let taken = take_lock(ledger, &lock.file, reason).await.map_err(StartError::LockLedger)?;
@@ -73,6 +67,7 @@ async fn take(ledger: &dyn Ledger, lock: &Lock, config: &LockConfig) -> Result<(
     let LockTaken { new, known, .. } = taken;
     let references = lock.file.images.len();
     let is_locked = lock.is_locked;
+    metrics.lock.show(references, is_locked);
     tracing::info!(lock = path, references, new, known, is_locked, "the lock file is in force");
     Ok(())
 }

@@ -318,3 +318,17 @@ fn validate_reads_the_lock_file_and_tells_ledger_audit_and_journal() {
     assert!(problem["problem"].as_str().is_some_and(|it| it.contains("line 3")), "{problem}");
     assert!(table.stderr.contains("images.lock cannot be used"), "{table:#?}");
 }
+
+#[test]
+fn while_one_stop_waits_another_sends_no_second_signal() {
+    use rustix::fs::{FlockOperation, flock};
+    let sidecar = Sidecar::new();
+    let id = pid(&sidecar.start());
+    let turn = std::fs::File::open(sidecar.setup.data()).expect("our own directory");
+    flock(&turn, FlockOperation::LockExclusive).expect("nobody stops it yet");
+    sidecar.run(&["stop", "--timeout", "0s"]).failed_with("another `immutag stop` waits");
+    assert!(runs(id) && !sidecar.log().contains("draining"), "{}", sidecar.log());
+    drop(turn);
+    sidecar.run(&["stop"]).ok();
+    assert!(!runs(id));
+}

@@ -144,12 +144,7 @@ impl App {
         let store = Arc::new(FsStore::open_as(&config.data_dir, options).map_err(in_data_dir)?);
         let links = Arc::new(Links::open(&config.data_dir).map_err(in_data_dir)?);
         let journal = Arc::new(start_journal(config, &metrics, &clock));
-        let record = Arc::new(Record {
-            journal: Arc::clone(&journal),
-            started_ms: clock.wall_ms(),
-            started_at: ledger.status().sequence,
-            lock: config.lock.as_ref().map(|lock| lock.file.clone()),
-        });
+        let record = Record::begin(&journal, &*ledger, &*clock, config);
         let edges = Edges {
             ledger: Arc::clone(&ledger) as Arc<dyn LedgerStore>,
             store: Arc::clone(&store) as _,
@@ -166,31 +161,27 @@ impl App {
         let admin = wiring.admin(config, &store).await?;
         let socket = socket::bind(&config.data_dir).map_err(in_data_dir)?;
         let doers = Doers {
-            record: Arc::clone(&record),
+            record,
             ledger: Arc::clone(&ledger),
             pull: Arc::clone(&pull),
             store: Arc::clone(&store),
             alerts: Arc::clone(&alerts),
         };
-        let answers = socket::run(socket, doers, wiring.stopped.clone());
-        wiring.running.spawn(answers);
+        wiring.running.spawn(socket::run(socket, doers, wiring.stopped.clone()));
         wiring.resume();
         wiring.watch();
         wiring.close_old(Arc::clone(&store));
         wiring.running.spawn(Arc::clone(&store).keep(links, wiring.stopped.clone()));
-        let mut telling = JoinSet::new();
-        telling.spawn(Arc::clone(&alerts).run(wiring.stopped.clone()));
-        let addresses = Addresses { listeners, admin };
-        let running = wiring.running;
+        let telling = JoinSet::from_iter([Arc::clone(&alerts).run(wiring.stopped.clone())]);
         Ok(Self {
             pull,
             ledger,
             journal,
-            addresses,
+            addresses: Addresses { listeners, admin },
             store,
             certificates,
             stop,
-            running,
+            running: wiring.running,
             alerts,
             telling,
         })

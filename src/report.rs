@@ -17,6 +17,9 @@ use serde::{Deserialize, Serialize};
 
 pub use gather::gather;
 
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::decide::Ledger;
 use crate::journal::{Journal, Outcome};
 use crate::oci::{Digest, Reference};
 use crate::triage::Severity;
@@ -37,6 +40,23 @@ pub struct Record {
     pub started_at: u64,
     /// The lock file, if there is one.
     pub lock: Option<PathBuf>,
+}
+
+impl Record {
+    /// The record of a run that begins now, with what the ledger has already.
+    pub fn begin(
+        journal: &Arc<Journal>,
+        ledger: &dyn Ledger,
+        clock: &dyn Clock,
+        config: &Config,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            journal: Arc::clone(journal),
+            started_ms: clock.wall_ms(),
+            started_at: ledger.status().sequence,
+            lock: config.lock.as_ref().map(|lock| lock.file.clone()),
+        })
+    }
 }
 
 /// What was pulled since a time.

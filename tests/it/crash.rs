@@ -145,7 +145,8 @@ fn patience() -> Duration {
 /// ratio's share, made free of common factors.
 fn evenly(cases: Vec<Case>) -> Vec<Case> {
     let count = cases.len();
-    let divides = |step: usize| (2..=step).any(|it| step % it == 0 && count % it == 0);
+    let is_shared = |step: usize, it| step.is_multiple_of(it) && count.is_multiple_of(it);
+    let divides = |step: usize| (2..=step).any(|it| is_shared(step, it));
     let first = (count * 618 / 1000).max(1);
     let step = (first..first + count).find(|step| !divides(*step)).unwrap_or(1);
     (0..count).map(|number| cases[number * step % count].clone()).collect()

@@ -101,7 +101,7 @@ fn no_acknowledged_pin_is_lost_by_a_fault_at_any_system_call() {
         return;
     }
     let extents: &[Extent] = if is_long() { &LONG } else { &SHORT };
-    let cases = evenly(extents.iter().flat_map(cases).collect());
+    let cases = evenly(&extents.iter().flat_map(cases).collect::<Vec<_>>());
     let all = cases.len();
     let todo = Mutex::new(VecDeque::from(cases));
     let end = Instant::now() + patience();
@@ -143,7 +143,7 @@ fn patience() -> Duration {
 
 /// In such an order that those up to any of them are spread evenly over all: steps of the golden
 /// ratio's share, made free of common factors.
-fn evenly(cases: Vec<Case>) -> Vec<Case> {
+fn evenly(cases: &[Case]) -> Vec<Case> {
     let count = cases.len();
     let is_shared = |step: usize, it| step.is_multiple_of(it) && count.is_multiple_of(it);
     let divides = |step: usize| (2..=step).any(|it| is_shared(step, it));
@@ -260,7 +260,7 @@ fn in_an_even_order_every_case_stands_once_and_the_first_are_from_everywhere() {
             let (scene, fault) = (Scene::Approve, Fault::Kill);
             Case { scene, called: of(count), number, fault }
         };
-        let order = evenly((0..count).map(case).collect());
+        let order = evenly(&(0..count).map(case).collect::<Vec<_>>());
         let mut numbers: Vec<_> = order.iter().map(|case| case.number).collect();
         let quarters: BTreeSet<_> = numbers.iter().take(8).map(|it| it * 4 / count).collect();
         assert!(count < 1000 || quarters.len() == 4, "{numbers:?}");

@@ -98,7 +98,7 @@ fn play(project: &mut Project, job: &str) -> String {
     project.move_base();
     let second = project.run("The publisher's base:1.2.3 was pushed over", job);
     assert_eq!(second.code, 3, "{}", second.log);
-    for digest in project.base_digests() {
+    for digest in Project::base_digests() {
         assert!(second.log.contains(&digest[..19]), "no {digest} in\n{}", second.log);
     }
 

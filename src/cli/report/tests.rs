@@ -237,10 +237,7 @@ fn a_record_with_a_gap_says_so_in_every_form() {
 
 #[test]
 fn the_first_sentence_counts() {
-    let alone = |status| {
-        let summary = words::summary(&report(vec![row("a:1", status, 1)]));
-        summary
-    };
+    let alone = |status| words::summary(&report(vec![row("a:1", status, 1)]));
     assert_eq!(alone(Status::Ok), "The image is as locked.");
     assert_eq!(alone(Status::Unlocked), "The only image is not as locked: 1 not in the lock file.");
     let (_folder, page) = page("");

@@ -78,7 +78,7 @@ impl Project {
     }
 
     /// What the base's tag was, and what it was moved to.
-    pub(super) fn base_digests(&self) -> [String; 2] {
+    pub(super) fn base_digests() -> [String; 2] {
         bases().map(|image| image.digest().to_owned())
     }
 

@@ -8,6 +8,6 @@ trap 'immutag stop --table' EXIT
 immutag setup podman --write >/dev/null
 
 result=0
-podman build --tag app . || result=$?
+podman build --pull=always --tag app . || result=$?
 immutag report --format markdown || result=$?
 exit "$result"

@@ -11,7 +11,8 @@ trap 'immutag stop --table' EXIT
 immutag setup podman --write >/dev/null # Buildah reads the same file
 
 result=0
-buildah build --tag app . || result=$?
+# Always asked for: what Buildah has from before may be anything.
+buildah build --pull=always --tag app . || result=$?
 immutag report --format markdown --output report.md || result=$?
 cat report.md
 exit "$result"

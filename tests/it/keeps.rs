@@ -54,6 +54,15 @@ fn wait_until_whole(immutag: &Immutag, image: &Image) {
     }
 }
 
+/// Content is held first, and then the link of its repository: a kill between the two leaves what
+/// is fetched anew.
+fn wait_until_linked(immutag: &Immutag) {
+    let links = immutag.data_dir().join("held/links");
+    eventually("manifest, config and layer are linked", || {
+        links.read_dir().is_ok_and(|links| links.count() >= 3)
+    });
+}
+
 fn remove_cache(immutag: &Immutag) {
     std::fs::remove_dir_all(immutag.data_dir().join("cache")).expect("our own directory");
 }
@@ -206,6 +215,7 @@ fn a_pull_that_joins_another_repositorys_fetch_is_held_for_its_own_pin() {
         }
     });
     wait_until_held(&immutag, &layer.digest);
+    wait_until_linked(&immutag);
     registry.stop();
     remove_cache(&immutag);
     immutag.restart();
@@ -221,8 +231,7 @@ fn held_content_that_was_lost_is_fetched_again_without_a_client() {
     let layer = &a.layers[0];
     assert_eq!(blob(&immutag, "app", &layer.digest).body, layer.bytes);
     wait_until_whole(&immutag, &a);
-    let links = immutag.data_dir().join("held/links");
-    eventually("its links are held", || links.read_dir().is_ok_and(|links| links.count() >= 3));
+    wait_until_linked(&immutag);
     immutag.terminate();
     for lost in [layer, &a.config] {
         std::fs::remove_file(held(&immutag, &lost.digest)).expect("it is held");

@@ -72,9 +72,11 @@ fn command_line(pid: u32) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Whether it runs: one that has ended and that nobody waited for does not.
+/// Whether it runs: one that has ended and that nobody waited for does not, as soon as its last
+/// thread has let go of its files.
 fn runs(pid: u32) -> bool {
-    stat(pid).is_some_and(|fields| fields[0] != "Z")
+    const THREADS: usize = 17;
+    stat(pid).is_some_and(|fields| fields[0] != "Z" || !["0", "1"].contains(&&*fields[THREADS]))
 }
 
 /// State, parent, group, session and more.

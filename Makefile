@@ -9,7 +9,7 @@ SHELL := /bin/bash
 .PHONY: test test-long lint bench setup-test
 
 CARGO ?= cargo
-SCRIPTS := .ci/run tests/setup.sh config/compose/retag.sh
+SCRIPTS := .ci/run tests/setup.sh config/compose/retag.sh $(wildcard config/ci/*.sh)
 
 TEST_PROGRAMS  := buildah ctr curl docker-compose docker-registry dockerd faketime ip jsonschema \
                   mkfs.ext4 mount nft podman promtool setpriv skopeo strace unshare xmllint

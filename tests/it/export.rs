@@ -19,7 +19,7 @@ fn the_ledgers_pins_are_written_into_a_dockerfile_once() {
     let pinned = format!("{REGISTRY}/app:1.0.0@{}", image.digest());
     let exported = server.cli(&["export", "references", "--ledger"]).ok();
     assert_eq!(exported.stdout, format!("{pinned}\n"));
-    assert!(exported.stderr.contains("1 references of the ledger"), "{}", exported.stderr);
+    assert!(exported.stderr.contains("1 reference of the ledger"), "{}", exported.stderr);
 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("Dockerfile");
@@ -41,6 +41,26 @@ fn the_ledgers_pins_are_written_into_a_dockerfile_once() {
     assert!(rewrite(&["--write"]).ok().stderr.contains("nothing to change"));
     assert_eq!(std::fs::read_to_string(&path).expect("it is there"), after);
     assert_eq!(std::fs::read_dir(folder.path()).expect("our own folder").count(), 1);
+}
+
+/// The one that `immutag lock` writes and `immutag serve` reads.
+#[test]
+fn without_more_words_the_lock_file_of_the_configuration_is_exported() {
+    let setup = Setup::new();
+    let digest = Image::new("a").digest().to_owned();
+    let lock = setup.file(
+        "ci.lock",
+        &format!(
+            "{{\"version\": 1, \"sources\": [], \"images\": {{\n  \
+             \"docker.io/library/alpine:3.19\": {{\"digest\": \"{digest}\"}}\n}}}}\n"
+        ),
+    );
+    let server = setup.tables(&format!("[lock]\nfile = '{}'\n", lock.display())).start();
+    let exported = server.cli(&["export", "references"]).ok();
+    assert_eq!(exported.stdout, format!("docker.io/library/alpine:3.19@{digest}\n"));
+    assert!(exported.stderr.contains("1 reference of "), "{}", exported.stderr);
+    let exported = server.cli(&["export", "references", "--ledger"]).ok();
+    assert_eq!(exported.stdout, "", "nothing is confirmed yet");
 }
 
 #[test]

@@ -83,6 +83,11 @@ fn a_dockerfile_with_something_unlocked_is_left_with_code_6() {
     assert!(refused.stderr.contains(&words), "{refused:#?}");
     assert_eq!(std::fs::read_to_string(&dockerfile).expect("it is there"), text);
 
+    let other = at("pod.json");
+    std::fs::write(&other, "{\"kind\": \"Pod\"}\n").expect("our own folder");
+    let ran = run(&["dockerfile", &other]).failed_with("has no FROM: it is no Dockerfile");
+    assert_eq!(ran.stdout, "");
+
     let policy: serde_json::Value =
         serde_json::from_str(&run(&["buildkit-policy"]).ok().stdout).expect("it is JSON");
     let alpine = "docker-image://docker.io/library/alpine:3.19";

@@ -75,7 +75,7 @@ enum Command {
     Ledger(ledger::LedgerArgs),
     /// Ask upstreams for what the ledger has, now
     Audit(audit::AuditArgs),
-    /// Write what is locked for `BuildKit`, kustomize, or into a Dockerfile
+    /// Write what is locked as a build's source policy, for kustomize, or into a Dockerfile
     Export(export::ExportArgs),
     /// Look into the cache, fill it, and make room in it
     Cache(cache::CacheArgs),

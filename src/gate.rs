@@ -196,9 +196,3 @@ impl Gate<'_> {
         &*self.pull.edges().ledger
     }
 }
-
-/// A time in UTC.
-fn time(ms: u64) -> String {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%F %TZ").to_string())
-}

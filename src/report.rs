@@ -66,8 +66,8 @@ pub struct Report {
     /// What holds for all of it.
     #[serde(flatten)]
     pub head: Head,
-    /// A row for each image that was asked for, or that the lock file has and its registry moved;
-    /// the gravest first, then by name.
+    /// A row for each image that was asked for or that the lock file has; the gravest first, then
+    /// by name.
     pub rows: Vec<Row>,
 }
 
@@ -111,6 +111,8 @@ pub struct Counts {
     pub refused: u64,
     /// See [`Status::Unlocked`].
     pub unlocked: u64,
+    /// See [`Status::Unused`].
+    pub unused: u64,
 }
 
 /// How an image was served; the gravest first.
@@ -126,6 +128,9 @@ pub enum Status {
     Unlocked,
     /// It was served, and seen here for the first time.
     New,
+    /// The lock file has it, and nobody asked for it: no failure, and perhaps the sign of a client
+    /// that went round this server.
+    Unused,
     /// It was served as the lock file says, or as it was known before.
     Ok,
 }
@@ -215,7 +220,7 @@ impl Report {
         let is_finding = |row: &Row| match row.status {
             Status::Conflict => true,
             Status::Refused => !row.is_outside(),
-            Status::New | Status::Ok | Status::Unlocked => false,
+            Status::New | Status::Ok | Status::Unlocked | Status::Unused => false,
         };
         self.rows.iter().any(is_finding)
     }
@@ -246,6 +251,7 @@ impl Status {
             Self::Ok => "ok",
             Self::Refused => "refused",
             Self::Unlocked => "unlocked",
+            Self::Unused => "unused",
         }
     }
 }
@@ -263,6 +269,7 @@ impl Counts {
                 Status::Ok => &mut counts.ok,
                 Status::Refused => &mut counts.refused,
                 Status::Unlocked => &mut counts.unlocked,
+                Status::Unused => &mut counts.unused,
             } += 1;
         }
         counts

@@ -266,6 +266,17 @@ fn no_unit<E: serde::de::Error>(number: i64) -> E {
     E::custom(format!("the number {number} needs a unit, for example \"{number}s\""))
 }
 
+/// A time in milliseconds since the Unix epoch, in UTC and to the second: `2026-04-22 09:13:00Z`.
+pub fn utc(ms: u64) -> String {
+    rfc3339(ms).map_or_else(|| format!("{ms} ms"), |stamp| stamp.replace('T', " "))
+}
+
+/// The same as in RFC 3339, `2026-04-22T09:13:00Z`; `None` behind the year 9999.
+pub fn rfc3339(ms: u64) -> Option<String> {
+    let stamp = jiff::Timestamp::from_millisecond(i64::try_from(ms).ok()?).ok()?;
+    Some(stamp.strftime("%FT%TZ").to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

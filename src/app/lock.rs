@@ -95,7 +95,7 @@ impl fmt::Display for LockConflicts {
         f.write_str(
             "\nIf the lock file is right: immutag ledger approve REF --digest D --reason WHY, or \
              immutag ledger forget REF --reason WHY, with the server down. If the ledger is: \
-             immutag lock --update REF.",
+             immutag lock --update=REF.",
         )
     }
 }

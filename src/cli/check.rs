@@ -132,7 +132,7 @@ pub(super) async fn run(global: &Global, args: CheckArgs) -> anyhow::Result<Exit
     let upstreams = Upstreams::new(&config.upstreams)?;
     let place = Place::new(&config, false);
     // Without a ledger there is nothing to compare with but the digests that were given.
-    let client = if place.exists() { Some(place.open().await?) } else { None };
+    let client = place.find().await?;
     if client.is_none() {
         let dir = config.data_dir.display();
         // Standard error is gone: the finding still says `no pin`.

@@ -1,6 +1,6 @@
 //! `immutag export`: what is locked, in the words of others.
 //!
-//! From `images.lock` if it is here, else from the ledger; which of them is said on standard
+//! From the configured lock file or `images.lock` if one is here, else from the ledger; which of them is said on standard
 //! error, so that standard output can be a file.
 
 mod buildkit;
@@ -23,10 +23,15 @@ use super::Global;
 use super::exit::Code;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 1 something cannot be told to kustomize; 2 the lock file cannot be \
+                        used; 6 a Dockerfile names what is not locked, and nothing was written."
+)]
 pub(super) struct ExportArgs {
     #[command(subcommand)]
     format: ExportFormat,
-    /// The lock file [default: images.lock if it is here, else the ledger]
+    /// The lock file [default: lock.file of the configuration, else images.lock if it is here, else
+    /// the ledger]
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "ledger")]
     lock: Option<PathBuf>,
     /// Export the ledger's pins, whatever lock file is here
@@ -36,7 +41,7 @@ pub(super) struct ExportArgs {
 
 #[derive(Debug, Subcommand)]
 enum ExportFormat {
-    /// A source policy for `BuildKit`: each tag becomes its digest
+    /// A source policy for `docker buildx` and `buildctl`: each tag becomes its digest
     BuildkitPolicy {
         /// Deny all other images
         #[arg(long)]
@@ -52,7 +57,9 @@ enum ExportFormat {
 
 pub(super) async fn run(global: &Global, args: ExportArgs) -> anyhow::Result<ExitCode> {
     let pins = Pins::open(global, args.lock, args.ledger).await?;
-    say(&format!("{} references of {}", pins.images.len(), pins.origin))?;
+    let count = pins.images.len();
+    let references = if count == 1 { "reference" } else { "references" };
+    say(&format!("{count} {references} of {}", pins.origin))?;
     match args.format {
         ExportFormat::BuildkitPolicy { deny_rest } => print(&buildkit::policy(&pins, deny_rest)?),
         ExportFormat::Dockerfile(args) => dockerfile::run(&pins, &args),

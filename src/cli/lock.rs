@@ -33,6 +33,9 @@ use gather::{Gathered, Request};
 use merge::{Answer, Merged, Update, Wish};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 1 something is unknown or cannot be read; 3 a conflict; 5 an \
+                        upstream could not be asked; 6 with --check: the lock file is stale. After 1 \
+                        and 5 nothing was written.")]
 pub(super) struct LockArgs {
     /// Dockerfiles or directories of them, `docker compose config --format json`, Kubernetes
     /// manifests as JSON, lists of references; `-` is standard input [default: the sources that
@@ -42,7 +45,7 @@ pub(super) struct LockArgs {
     /// The lock file [default: lock.file of the configuration, else images.lock]
     #[arg(long, value_name = "FILE")]
     lock: Option<PathBuf>,
-    /// Resolve again what is there already: all of it, or these references
+    /// Resolve again what is there already: all of it, or these references, with commas between
     #[arg(long, value_name = "REF", num_args = 0..=1, require_equals = true)]
     #[arg(value_delimiter = ',', default_missing_value = "")]
     update: Option<Vec<String>>,

@@ -5,6 +5,7 @@ use std::io;
 use super::output::Printer;
 use crate::oci::Digest;
 pub(crate) use crate::printable::escape;
+pub(crate) use crate::units::utc as time;
 
 /// How wide lines of words are, at most.
 pub(crate) const WIDTH: usize = 98;
@@ -63,12 +64,6 @@ fn aligned(row: &[String], widths: &[usize]) -> String {
 /// The begin of a digest, `sha256:0123456789ab`: enough to tell two apart, not to name one.
 pub(crate) fn short(digest: &Digest) -> String {
     format!("{}:{}", digest.algorithm().name(), &digest.hex()[..SHORT])
-}
-
-/// A time in UTC, `2026-04-22 09:13:00Z`.
-pub(crate) fn time(ms: u64) -> String {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%F %TZ").to_string())
 }
 
 /// A span of time in its two largest units, `3d4h`; `0s` for one that is negative.

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Candidate, Gate, Verdict, time};
+use super::{Candidate, Gate, Verdict};
 use crate::ledger::LedgerError;
 use crate::oci::{Digest, ManifestKind};
 use crate::pin::{PinKey, TagState};
+use crate::units::utc;
 
 /// How many tags are read at once.
 const PAGE: usize = 500;
@@ -95,15 +96,15 @@ fn word(key: &PinKey, state: &TagState, digest: &Digest) -> Word {
     }
     if let Some(pin) = state.standing().filter(|pin| pin.content.digest == *digest) {
         let what = if state.pin.is_some() { "pinned" } else { "recorded" };
-        return Word::For(format!("{key} stands for it, {what} {}", time(pin.since_ms)));
+        return Word::For(format!("{key} stands for it, {what} {}", utc(pin.since_ms)));
     }
     match state.seen(digest) {
         Some(seen) if seen.was_served => {
-            Word::For(format!("{key} stood for it, first on {}", time(seen.first_ms)))
+            Word::For(format!("{key} stood for it, first on {}", utc(seen.first_ms)))
         }
         Some(seen) => Word::Against(format!(
             "{digest} was seen at {key} on {}, and never served or approved",
-            time(seen.first_ms)
+            utc(seen.first_ms)
         )),
         None => Word::Nothing,
     }

@@ -1,9 +1,9 @@
 //! What a tag stands for, and why something else does not pass for it.
 
-use super::time;
 use crate::oci::Digest;
 use crate::pin::{PinKey, TagState};
 use crate::policy::judge::is_young;
+use crate::units::utc;
 
 /// What may run under the tag, and since when; or why nothing may.
 pub(super) fn standing(
@@ -18,11 +18,11 @@ pub(super) fn standing(
                  approve` with the pinned digest opens it"
             ));
         }
-        return Ok((pin.content.digest, format!("pinned since {}", time(pin.since_ms))));
+        return Ok((pin.content.digest, format!("pinned since {}", utc(pin.since_ms))));
     }
     // Under `record` what was imported has no effect.
     if let Some(last) = state.recorded.as_ref().filter(|_| is_recorded) {
-        let words = format!("last recorded {}: nothing is promised", time(last.since_ms));
+        let words = format!("last recorded {}: nothing is promised", utc(last.since_ms));
         return Ok((last.content.digest, words));
     }
     if let Some(claim) = &state.claim {
@@ -33,7 +33,7 @@ pub(super) fn standing(
         ));
     }
     if let Some(pending) = &state.pending {
-        return Err(format!("{key} waits for its min-age since {}", time(pending.since_ms)));
+        return Err(format!("{key} waits for its min-age since {}", utc(pending.since_ms)));
     }
     match &state.recorded {
         // It becomes the pin when the tag is pulled.
@@ -53,13 +53,13 @@ pub(super) fn differs(key: &PinKey, state: &TagState, digest: &Digest) -> String
         (Some(open), _) => format!(
             "the upstream answers it since {}, in conflict with the pin; `immutag ledger diff \
              {key}` tells what changed",
-            time(open.since_ms)
+            utc(open.since_ms)
         ),
         (None, Some(seen)) if seen.was_served => {
-            format!("the tag stood for it once, first on {}", time(seen.first_ms))
+            format!("the tag stood for it once, first on {}", utc(seen.first_ms))
         }
         (None, Some(seen)) => {
-            format!("it was seen there on {} and never served", time(seen.first_ms))
+            format!("it was seen there on {} and never served", utc(seen.first_ms))
         }
         (None, None) => "it was never seen there".to_owned(),
     };

@@ -271,15 +271,17 @@ impl Pull {
 impl Lock {
     /// The refusal of a tag that is not in the file.
     pub fn requires_tag(&self, key: &PinKey) -> Refusal {
-        let words = format!("{key} is not in the lock file {}, and nothing else passes", self.name);
-        let help = format!("to add it: immutag lock --add {key}");
+        let words =
+            format!("{key} is not in the lock file {}, and nothing else may be pulled", self.name);
+        let help = format!("to add it: immutag lock --add {key}, and commit {}", self.name);
         Refusal { help, ..Refusal::new(Reason::PinRequired, words).of(key) }
     }
 
     /// The refusal of whatever is in a registry that is not known here.
     pub fn requires_registry(&self, registry: &str) -> Refusal {
         let words = format!(
-            "nothing of the registry {registry:?} is in the lock file {}, and nothing else passes",
+            "nothing of the registry {registry:?} is in the lock file {}, and nothing else may be \
+             pulled",
             self.name
         );
         let help = format!(
@@ -292,10 +294,11 @@ impl Lock {
     fn requires_digest(&self, origin: &Origin, digest: Digest) -> Refusal {
         let at = place(&origin.upstream.name, &origin.repository);
         let words = format!(
-            "nothing of {at} in the lock file {} leads to {digest}, and nothing else passes",
+            "nothing of {at} in the lock file {} leads to {digest}, and nothing else may be pulled",
             self.name
         );
-        let help = format!("to add an image: immutag lock --add {at}@{digest}");
+        let help =
+            format!("to add an image: immutag lock --add {at}@{digest}, and commit {}", self.name);
         Refusal { observed: Some(digest), help, ..Refusal::new(Reason::PinRequired, words) }
     }
 }

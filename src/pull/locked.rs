@@ -139,7 +139,7 @@ fn disagrees(lock: &Lock, key: &PinKey, locked: Digest, other: Digest) -> Refusa
         observed: Some(other),
         help: format!(
             "if the lock file is right: immutag ledger approve {key} --digest {locked} --reason \
-             WHY; if the ledger is: immutag lock --update {key}, and start anew"
+             WHY; if the ledger is: immutag lock --update={key}, and start anew"
         ),
         ..Refusal::new(
             Reason::DigestChanged,
@@ -161,7 +161,7 @@ fn in_words(
     listener: ListenerKind,
 ) -> Refusal {
     let name = &lock.name;
-    let help = format!("if the change is wanted: immutag lock --update {key}");
+    let help = format!("if the change is wanted: immutag lock --update={key}");
     match (refusal.reason, refusal.observed) {
         (Reason::DigestChanged, Some(observed)) if refusal.pinned == Some(digest) => {
             if refusal.message.starts_with("the lock file") {

@@ -5,8 +5,6 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::Pull;
 use super::claim::{contested, open_claim};
 use super::covered::Asked;
@@ -17,7 +15,7 @@ use crate::pin::{Pending, PinKey, TagState};
 use crate::policy::Rule;
 use crate::policy::judge::is_within;
 use crate::policy::pending::waits;
-use crate::units::Span;
+use crate::units::{Span, rfc3339};
 
 /// The longest that a client is told to wait before it comes again.
 const COME_AGAIN: Duration = Duration::from_hours(1);
@@ -123,6 +121,5 @@ fn refusal(key: &PinKey, rule: &Rule, pending: &Pending, trouble: Option<&Refusa
 
 /// In UTC, to the second.
 fn time(ms: u64) -> String {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
-    stamp.map_or_else(|| format!("{ms} ms"), |stamp| stamp.strftime("%FT%TZ").to_string())
+    rfc3339(ms).unwrap_or_else(|| format!("{ms} ms"))
 }

@@ -1,7 +1,7 @@
 //! Which image a digest belongs to: a client that pulls a tag asks by digest for what the tag led
 //! to, and a report shows images, not their parts.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::tally::Tallies;
@@ -10,7 +10,7 @@ use crate::oci::{Digest, MANIFEST_LIMIT, Manifest, Reference, Registry, Reposito
 use crate::pull::Pull;
 
 /// A repository, and a digest in it.
-type Spot = (Registry, Repository, Digest);
+pub(super) type Spot = (Registry, Repository, Digest);
 
 /// Hands what was asked for by digest to the references that led there: tags, entries of the lock
 /// file, then indexes that were asked for by digest themselves.
@@ -36,7 +36,16 @@ pub(super) async fn gather_families(pull: &Arc<Pull>, tallies: &mut Tallies, loc
     hand_over(tallies, &children);
 }
 
-fn spot(reference: &Reference, digest: Digest) -> Spot {
+/// All that was asked for by its digest, or given by a tag.
+pub(super) fn asked(tallies: &Tallies) -> HashSet<Spot> {
+    let all = tallies.all.iter().flat_map(|(reference, tally)| {
+        let digests = reference.digest.iter().chain(&tally.digests);
+        digests.map(|digest| spot(reference, *digest))
+    });
+    all.collect()
+}
+
+pub(super) fn spot(reference: &Reference, digest: Digest) -> Spot {
     (reference.registry.clone(), reference.repository.clone(), digest)
 }
 

@@ -1,13 +1,14 @@
 //! Puts journal, ledger and lock file together.
 
+use std::collections::HashSet;
 use std::io;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::conflicts::{Moves, conflict_of, explain, key_of, moves_since};
-use super::family::{gather_families, manifest};
+use super::family::{Spot, asked, gather_families, manifest, spot};
 use super::tally::{Tallies, Tally};
-use super::{Conflict, Counts, Head, PIN_REQUIRED, ROWS, Record, Report, Row, Status};
+use super::{Conflict, Counts, Head, PIN_REQUIRED, ROWS, Record, Report, Requests, Row, Status};
 use crate::journal::{Filter, Outcome};
 use crate::ledger::LedgerError;
 use crate::lockfile::{LockFile, Locked};
@@ -24,6 +25,7 @@ struct Sources<'a> {
     pull: &'a Arc<Pull>,
     settings: &'a Settings,
     moves: Moves,
+    asked: HashSet<Spot>,
     since_ms: u64,
 }
 
@@ -49,8 +51,9 @@ pub async fn gather(
     if !are_all {
         gaps.push(format!("more than {ROWS} tags moved, and the rest was left out"));
     }
+    let asked = asked(&tallies);
     gather_families(pull, &mut tallies, file).await;
-    let sources = Sources { pull, settings: &settings, moves, since_ms };
+    let sources = Sources { pull, settings: &settings, moves, asked, since_ms };
     let mut rows = sources.rows(&tallies, file).await?;
     explain(pull, &mut rows).await;
     let status = pull.edges().ledger.status();
@@ -125,11 +128,14 @@ impl Sources<'_> {
         for (reference, tally) in &tallies.all {
             rows.push(self.row(reference, tally, file).await?);
         }
-        for reference in file.images.keys() {
-            // An audit may have found what nobody pulled.
+        for (reference, locked) in &file.images {
             if !tallies.all.contains_key(reference) {
                 let row = self.row(reference, &Tally::default(), file).await?;
-                rows.extend(Some(row).filter(|row| row.conflict.is_some()));
+                // An audit may have found what nobody pulled; and what was asked for by another
+                // entry's name is no sign of anything.
+                let is_told =
+                    row.conflict.is_some() || !self.asked.contains(&spot(reference, locked.digest));
+                rows.extend(Some(row).filter(|_| is_told));
             }
         }
         rows.sort_by(|a, b| (a.status, &a.reference).cmp(&(b.status, &b.reference)));
@@ -176,7 +182,7 @@ impl Sources<'_> {
             requests: tally.requests,
             clients: tally.clients.len() as u64,
             outcomes: tally.outcomes.clone(),
-            rule: key.map_or_else(String::new, |key| self.rule_of(&key)),
+            rule: self.rule_of(key.as_ref(), tally),
             conflict,
         })
     }
@@ -222,11 +228,14 @@ impl Sources<'_> {
         locked.is_none() && !is_imported && first_ms.is_none_or(|first| first >= self.since_ms)
     }
 
-    fn rule_of(&self, key: &PinKey) -> String {
-        let lock = self.settings.lock.as_deref();
-        if let Some(lock) = lock.filter(|lock| lock.tag(key).is_some()) {
+    fn rule_of(&self, key: Option<&PinKey>, tally: &Tally) -> String {
+        let decides = |lock: &&Lock| {
+            tally.has_reason(PIN_REQUIRED) || key.is_some_and(|key| lock.tag(key).is_some())
+        };
+        if let Some(lock) = self.settings.lock.as_deref().filter(decides) {
             return lock.rule().name.clone();
         }
+        let Some(key) = key else { return String::new() };
         match self.settings.policy.decide(key) {
             Decision::Exempt => "exempt".to_owned(),
             Decision::Ruled(rule) => rule.name.clone(),
@@ -236,11 +245,14 @@ impl Sources<'_> {
 }
 
 fn status_of(tally: &Tally, is_locked: bool, is_new: bool, conflict: Option<&Conflict>) -> Status {
-    let reasons = || tally.outcomes.iter().filter_map(|came| came.reason.as_deref());
-    let denies = |reason| matches!(reason, "DIGEST_CHANGED" | "DIGEST_REVOKED" | PIN_REQUIRED);
+    let denies = ["DIGEST_CHANGED", "DIGEST_REVOKED", PIN_REQUIRED];
     if conflict.is_some() {
         Status::Conflict
-    } else if reasons().any(denies) || (!tally.was_served() && tally.has(Outcome::Refused)) {
+    } else if tally.requests == Requests::default() {
+        Status::Unused
+    } else if denies.iter().any(|reason| tally.has_reason(reason))
+        || (!tally.was_served() && tally.has(Outcome::Refused))
+    {
         Status::Refused
     } else if is_new && !is_locked {
         Status::New

@@ -64,6 +64,11 @@ impl Tally {
         self.outcomes.iter().any(|came| came.outcome == outcome)
     }
 
+    /// Whether something was refused for this reason.
+    pub(super) fn has_reason(&self, reason: &str) -> bool {
+        self.outcomes.iter().any(|came| came.reason.as_deref() == Some(reason))
+    }
+
     /// Takes what was asked for by the digests to which this reference led.
     pub(super) fn absorb(&mut self, other: &Self) {
         let Requests { get, head, by_digest } = other.requests;

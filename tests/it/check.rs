@@ -70,6 +70,20 @@ fn a_tag_that_points_to_the_digest_or_to_an_index_that_names_it_is_a_match() {
     assert_is(&stage.check("1", arm.digest(), &[]), 0, &inside);
 }
 
+/// The ledger of a job is in its server's memory: there is nothing on the disk to find it by.
+#[test]
+fn a_ledger_in_memory_is_asked_while_its_server_runs() {
+    let registry = ScriptedRegistry::start();
+    let image = registry.push_image("app", "1", "one");
+    let setup = Setup::new().upstream(REGISTRY, &registry.url()).every_tag("hold", "0s");
+    let immutag = setup.tables("[ledger]\nstore = \"memory\"\n").start();
+    immutag.manifest(REGISTRY, "app", "1").digest();
+    let ran = immutag.cli(&["check", "registry.example/app:1"]);
+    let pinned = serde_json::json!({ "found": "match", "expected": image.digest() });
+    assert_is(&finding(&ran), 0, &pinned);
+    assert!(!ran.stderr.contains("there is no ledger"), "{ran:?}");
+}
+
 #[test]
 fn a_tag_that_points_elsewhere_is_told_with_where_and_since_when() {
     let stage = Stage::new();

@@ -19,7 +19,7 @@ fn the_ledgers_pins_are_written_into_a_dockerfile_once() {
     let pinned = format!("{REGISTRY}/app:1.0.0@{}", image.digest());
     let exported = server.cli(&["export", "references", "--ledger"]).ok();
     assert_eq!(exported.stdout, format!("{pinned}\n"));
-    assert!(exported.stderr.contains("1 references of the ledger"), "{}", exported.stderr);
+    assert!(exported.stderr.contains("1 reference of the ledger"), "{}", exported.stderr);
 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = folder.path().join("Dockerfile");
@@ -43,6 +43,26 @@ fn the_ledgers_pins_are_written_into_a_dockerfile_once() {
     assert_eq!(std::fs::read_dir(folder.path()).expect("our own folder").count(), 1);
 }
 
+/// The one that `immutag lock` writes and `immutag serve` reads.
+#[test]
+fn without_more_words_the_lock_file_of_the_configuration_is_exported() {
+    let setup = Setup::new();
+    let digest = Image::new("a").digest().to_owned();
+    let lock = setup.file(
+        "ci.lock",
+        &format!(
+            "{{\"version\": 1, \"sources\": [], \"images\": {{\n  \
+             \"docker.io/library/alpine:3.19\": {{\"digest\": \"{digest}\"}}\n}}}}\n"
+        ),
+    );
+    let server = setup.tables(&format!("[lock]\nfile = '{}'\n", lock.display())).start();
+    let exported = server.cli(&["export", "references"]).ok();
+    assert_eq!(exported.stdout, format!("docker.io/library/alpine:3.19@{digest}\n"));
+    assert!(exported.stderr.contains("1 reference of "), "{}", exported.stderr);
+    let exported = server.cli(&["export", "references", "--ledger"]).ok();
+    assert_eq!(exported.stdout, "", "nothing is confirmed yet");
+}
+
 #[test]
 fn a_dockerfile_with_something_unlocked_is_left_with_code_6() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -62,6 +82,11 @@ fn a_dockerfile_with_something_unlocked_is_left_with_code_6() {
     let words = format!("Dockerfile:4: docker.io/library/busybox:latest is not in {lock}");
     assert!(refused.stderr.contains(&words), "{refused:#?}");
     assert_eq!(std::fs::read_to_string(&dockerfile).expect("it is there"), text);
+
+    let other = at("pod.json");
+    std::fs::write(&other, "{\"kind\": \"Pod\"}\n").expect("our own folder");
+    let ran = run(&["dockerfile", &other]).failed_with("has no FROM: it is no Dockerfile");
+    assert_eq!(ran.stdout, "");
 
     let policy: serde_json::Value =
         serde_json::from_str(&run(&["buildkit-policy"]).ok().stdout).expect("it is JSON");

@@ -123,7 +123,8 @@ fn what_is_not_in_the_lock_file_is_exit_6_whether_it_was_refused_or_let_through(
         stage.ask("GET", "tool", "2.0");
         stage.ask("GET", "other", "3.0");
         let (report, code) = stage.json();
-        assert_eq!(rows(&report), [row("other:3.0", status, 0), row("tool:2.0", "ok", 0)]);
+        let expected = [("other:3.0", status), ("base:1.0", "unused"), ("tool:2.0", "ok")];
+        assert_eq!(rows(&report), expected.map(|(name, status)| row(name, status, 0)));
         assert_eq!(code, Some(6), "{report:#}");
         let lines = stage.report("github").stdout;
         let words = "::error file=Dockerfile,line=4,col=13,title=registry.example/other%3A3.0 ";
@@ -140,7 +141,7 @@ fn a_retag_between_two_builds_is_exit_3_with_both_digests_and_what_changed() {
     stage.immutag.wait_for_metric("immutag_conflicts_total", "", 1.0);
     let (report, code) = stage.json();
     assert_eq!(code, Some(3), "{report:#}");
-    assert_eq!(rows(&report), [row("tool:2.0", "conflict", 0)]);
+    assert_eq!(rows(&report), [row("tool:2.0", "conflict", 0), row("base:1.0", "unused", 0)]);
     let conflict = &report["rows"][0]["conflict"];
     assert_eq!(
         (&conflict["pinned"], &conflict["observed"]),
@@ -148,7 +149,9 @@ fn a_retag_between_two_builds_is_exit_3_with_both_digests_and_what_changed() {
     );
     assert!(conflict["hint"].as_str().is_some_and(|hint| hint.contains("looks ")), "{report:#}");
     let page = stage.report("markdown").stdout;
-    assert!(page.contains("**The only image is not as locked: 1 in conflict.**"), "{page}");
+    let first =
+        "**The only image is not as locked: 1 in conflict. 1 in the lock file was not asked for.**";
+    assert!(page.contains(first), "{page}");
     assert!(page.contains("See `Dockerfile:3`."), "{page}");
     for digest in [stage.tool.digest(), moved.digest()] {
         assert!(page.contains(digest), "{page}");
@@ -159,6 +162,36 @@ fn a_retag_between_two_builds_is_exit_3_with_both_digests_and_what_changed() {
     let place = &result["locations"][0]["physicalLocation"];
     assert_eq!(place["artifactLocation"]["uri"], "Dockerfile");
     assert_eq!(place["region"]["startLine"], 3);
+}
+
+#[test]
+fn what_the_lock_file_has_and_nobody_asked_for_is_told_and_is_no_failure() {
+    let stage = Stage::new(true);
+    let (report, code) = stage.json();
+    assert_eq!(rows(&report), [row("base:1.0", "unused", 0), row("tool:2.0", "unused", 0)]);
+    assert_eq!((code, &report["counts"]["unused"]), (Some(0), &2.into()), "{report:#}");
+    assert_eq!(report["counts"]["pulled"], 0);
+    let page = stage.report("markdown").stdout;
+    let first = "**Nothing was pulled. 2 in the lock file were not asked for.**";
+    assert!(page.contains(first) && page.contains("went round immutag"), "{page}");
+    // By its digest alone it is asked for, too.
+    stage.ask("HEAD", "tool", stage.tool.digest());
+    let (report, _) = stage.json();
+    assert_eq!(rows(&report), [row("base:1.0", "unused", 0), row("tool:2.0", "ok", 1)]);
+    assert_eq!(stage.report("github").stdout, "", "nothing is to be done");
+}
+
+#[test]
+fn a_refusal_for_the_lock_file_is_said_to_be_decided_by_it() {
+    let stage = Stage::new(true);
+    stage.ask("GET", "other", "3.0");
+    let other = stage.registry.push_image("other", "4.0", "not locked either");
+    stage.ask("GET", "other", other.digest());
+    let (report, _) = stage.json();
+    for at in 0..2 {
+        assert_eq!(report["rows"][at]["status"], "refused", "{report:#}");
+        assert_eq!(report["rows"][at]["rule"], "lock file", "{report:#}");
+    }
 }
 
 #[test]
@@ -198,9 +231,9 @@ fn each_repeat_counts_and_an_earlier_run_does_not() {
         stage.ask("HEAD", "tool", "2.0");
     }
     let (report, code) = stage.json();
-    assert_eq!(rows(&report), [row("tool:2.0", "ok", 0)]);
+    assert_eq!(rows(&report), [row("base:1.0", "unused", 0), row("tool:2.0", "ok", 0)]);
     assert_eq!(code, Some(0), "{report:#}");
-    let requests = &report["rows"][0]["requests"];
+    let requests = &report["rows"][1]["requests"];
     assert_eq!((&requests["get"], &requests["head"]), (&20.into(), &20.into()), "{report:#}");
 }
 
@@ -213,7 +246,9 @@ fn a_child_that_is_pulled_by_digest_alone_belongs_to_the_locked_index() {
     assert_eq!(stage.ask("GET", "base", other.digest()), 200);
     let (report, code) = stage.json();
     let by_itself = format!("base@{}", other.digest());
-    assert_eq!(rows(&report), [row(&by_itself, "unlocked", 0), row("base:1.0", "ok", 2)]);
+    let expected =
+        [row(&by_itself, "unlocked", 0), row("tool:2.0", "unused", 0), row("base:1.0", "ok", 2)];
+    assert_eq!(rows(&report), expected);
     assert_eq!(code, Some(6));
 }
 

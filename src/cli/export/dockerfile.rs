@@ -39,6 +39,9 @@ fn parse_argument(text: &str) -> Result<(String, String), String> {
 pub(super) fn run(pins: &Pins, args: &DockerfileArgs) -> anyhow::Result<ExitCode> {
     let name = escape(&args.path.display().to_string()).into_owned();
     let text = read(&args.path).with_context(|| name.clone())?;
+    if !has_from(&text) {
+        bail!("{name} has no FROM: it is no Dockerfile");
+    }
     let arguments: BTreeMap<_, _> = args.build_arg.iter().cloned().collect();
     let rewritten = rewrite(&text, &arguments, |reference| pins.digest_of(reference));
     tell(&name, &pins.origin, &rewritten)?;
@@ -55,6 +58,12 @@ pub(super) fn run(pins: &Pins, args: &DockerfileArgs) -> anyhow::Result<ExitCode
         say(&format!("{name}: written"))?;
     }
     Ok(Code::Ok.into())
+}
+
+/// Whatever else a link or a slip of the pen names is not for a job's log.
+fn has_from(text: &str) -> bool {
+    let mut begins = text.lines().filter_map(|line| line.split_whitespace().next());
+    begins.any(|word| word.trim_start_matches('\u{feff}').eq_ignore_ascii_case("FROM"))
 }
 
 fn tell(name: &str, origin: &str, rewritten: &Rewritten) -> std::io::Result<()> {

@@ -31,11 +31,15 @@ impl Pins {
         lock: Option<PathBuf>,
         from_ledger: bool,
     ) -> anyhow::Result<Self> {
-        let default = PathBuf::from(LOCK_NAME);
-        let path = lock.or_else(|| (!from_ledger && default.exists()).then_some(default));
-        match path {
+        if let Some(path) = lock {
+            return Self::of_file(&path);
+        }
+        let config = global.load()?;
+        let configured = config.lock.as_ref().map(|lock| lock.file.clone());
+        let default = Some(PathBuf::from(LOCK_NAME)).filter(|path| path.exists());
+        match configured.or(default).filter(|_| !from_ledger) {
             Some(path) => Self::of_file(&path),
-            None => Self::of_ledger(&Place::new(&global.load()?, false)).await,
+            None => Self::of_ledger(&Place::new(&config, false)).await,
         }
     }
 

@@ -10,7 +10,7 @@ use super::super::output::Printer;
 use super::super::table::escape;
 use super::file::LockPath;
 use super::gather::{Gathered, Wanted, shown};
-use super::tell::aside;
+use super::tell::{self, aside};
 use crate::lockfile::LockFile;
 use crate::oci::Reference;
 
@@ -122,10 +122,16 @@ fn words(lock: &LockPath, lacks: &[Lack], is_exact: bool) -> String {
         (true, true) if is_exact => {
             format!("{name} is stale: run `immutag lock --prune`, and commit what it changes")
         }
+        (true, true) if lacks.iter().any(|lack| lack.found == What::NewSource) => format!(
+            "{name} is stale: run `immutag lock` with the same files, and commit what it changes"
+        ),
         (true, true) => format!("{name} is stale: run `immutag lock`, and commit what it changes"),
         (false, _) => {
-            let sources = lock.file.sources.len();
-            format!("{name} has all that its {sources} sources name; {count} references")
+            let sources = match lock.file.sources.len() {
+                1 => "source names".to_owned(),
+                sources => format!("{sources} sources name"),
+            };
+            format!("{name} has all that its {sources}; {}", tell::references(count))
         }
     }
 }

@@ -11,6 +11,7 @@ use anyhow::{anyhow, bail, ensure};
 use super::Misuse;
 use super::file::LockPath;
 use super::places::{Source, sources};
+use crate::lockfile::LockFile;
 use crate::oci::{Reference, Tag};
 use crate::printable::escape_within;
 use crate::sources::{Found, Mention, SourceKind, dockerfile, read};
@@ -89,7 +90,7 @@ pub(super) fn gather(
     }
     let mut gathered = Gathered::default();
     for source in sources {
-        gathered.read(source, request, lock.folder());
+        gathered.read(source, request, lock);
     }
     Ok(Ok(gathered))
 }
@@ -102,6 +103,14 @@ pub(super) fn entry(reference: &Reference) -> Reference {
         None => Some(entry.tag_or_latest()),
     };
     entry
+}
+
+/// The tag of a reference with both, if the lock file has that digest for it: so `immutag export
+/// dockerfile` writes them, and the digest passes as the tag's.
+fn tagged(reference: &Reference, lock: &LockFile) -> Option<Reference> {
+    let by_tag = Reference { digest: None, ..reference.clone() };
+    let locked = lock.images.get(&by_tag)?;
+    (reference.digest == Some(locked.digest)).then_some(by_tag)
 }
 
 /// What a stranger called a file, in at most 200 characters.
@@ -125,7 +134,7 @@ impl Gathered {
         ))
     }
 
-    fn read(&mut self, source: Source, request: &Request<'_>, folder: &Path) {
+    fn read(&mut self, source: Source, request: &Request<'_>, lock: &LockPath) {
         let is_gone = || {
             let path = source.path.as_ref();
             path.is_some_and(|path| fs::symlink_metadata(path).is_err_and(|it| is_absent(&it)))
@@ -133,7 +142,7 @@ impl Gathered {
         if request.prunes && !source.is_typed && is_gone() {
             return;
         }
-        let text = text(&source, folder);
+        let text = text(&source, lock.folder());
         let found = match text.and_then(|text| found(&text, &request.arguments)) {
             Ok(found) => found,
             Err(error) => {
@@ -149,18 +158,20 @@ impl Gathered {
             self.skipped.push(format!("{name}:{line}: {what}{glue}{}", skipped.why));
         }
         for mention in found.mentions {
-            self.take(&source.name, mention);
+            self.take(&source.name, mention, &lock.file);
         }
         if source.path.is_some() {
             self.sources.push(source.name);
         }
     }
 
-    fn take(&mut self, source: &str, mention: Mention) {
+    fn take(&mut self, source: &str, mention: Mention, lock: &LockFile) {
         let Mention { reference, is_immutable, platform, line, .. } = mention;
-        let wanted = self.wanted.entry(entry(&reference)).or_default();
+        let by_tag = tagged(&reference, lock);
+        let idle_tag =
+            reference.tag.clone().filter(|_| reference.digest.is_some() && by_tag.is_none());
+        let wanted = self.wanted.entry(by_tag.unwrap_or_else(|| entry(&reference))).or_default();
         wanted.is_immutable |= is_immutable;
-        let idle_tag = reference.tag.filter(|_| reference.digest.is_some());
         let source = source.to_owned();
         wanted.places.push(Mentioned { source, line, platform, idle_tag });
     }

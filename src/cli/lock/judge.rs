@@ -28,8 +28,11 @@ fn pinned(pin: Digest, heard: Heard) -> Answer {
     let (remark, conflict) = match heard {
         Heard::Answer(computed) if computed.supports(&pin) => (compared.to_owned(), None),
         Heard::Answer(computed) => {
-            let words =
-                format!("the ledger has it pinned, the upstream says {}", computed.digest());
+            let words = format!(
+                "the ledger has it pinned, the upstream says {}; to take that: `immutag ledger \
+                 approve`, then this again",
+                computed.digest()
+            );
             (compared.to_owned(), Some(words))
         }
         Heard::Invalid(why) => {

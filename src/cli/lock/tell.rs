@@ -114,12 +114,17 @@ pub(super) fn summary(
         (false, true) => "not written (--dry-run)",
         (false, false) => "as it was",
     };
-    let count = new.images.len();
-    let references = if count == 1 { "reference" } else { "references" };
-    aside(&format!("{}: {state}; {count} {references}", lock.path.display()));
+    let references = references(new.images.len());
+    aside(&format!("{}: {state}; {references}", lock.path.display()));
     if unnamed > 0 && !new.sources.is_empty() {
-        aside(&format!("{unnamed} of them are named by no source; --prune takes those out"));
+        let are = if unnamed == 1 { "is" } else { "are" };
+        aside(&format!("{unnamed} of them {are} named by no source; `--prune` takes that out"));
     }
+}
+
+/// How many there are.
+pub(super) fn references(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "reference" } else { "references" })
 }
 
 /// The first places of an image.

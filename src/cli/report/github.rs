@@ -59,7 +59,7 @@ const fn kind(row: &Row) -> Option<&'static str> {
     match row.status {
         Status::Conflict | Status::Refused | Status::Unlocked => Some("error"),
         Status::New => Some("notice"),
-        Status::Ok => None,
+        Status::Ok | Status::Unused => None,
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn document(page: &Page) -> Value {
             Status::Conflict => "blocker",
             Status::Refused | Status::Unlocked => "major",
             Status::New => "info",
-            Status::Ok => continue,
+            Status::Ok | Status::Unused => continue,
         };
         let advice = advice(head, row).map_or_else(String::new, |advice| format!(" {advice}."));
         let words = format!("{}. {}{advice}", title(row), detail(head, row));

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use super::Page;
 use super::words::{advice, detail, gaps, plain, summary, title};
 use crate::report::{Report, Row, Status};
+use crate::units::rfc3339;
 
 /// The document.
 pub(super) fn document(page: &Page) -> String {
@@ -16,11 +17,12 @@ pub(super) fn document(page: &Page) -> String {
     let (tests, failures) =
         (report.rows.len() + 1, report.rows.iter().filter(|row| is_failure(row)).count());
     let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    let skipped = report.head.counts.unused;
     let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\"");
     let _ = writeln!(xml, "<testsuites name=\"immutag\" {counts}>");
     let _ = writeln!(
         xml,
-        "  <testsuite name=\"immutag\" {counts} skipped=\"0\" timestamp=\"{}\">",
+        "  <testsuite name=\"immutag\" {counts} skipped=\"{skipped}\" timestamp=\"{}\">",
         stamp(report.head.since_ms)
     );
     whole(&mut xml, report, gaps.as_deref());
@@ -60,6 +62,12 @@ fn case(xml: &mut String, page: &Page, row: &Row) {
             "\n      <failure type=\"{kind}\" message=\"{title}\">{}</failure>\n    ",
             text(&words)
         );
+    } else if row.status == Status::Unused {
+        let (title, words) = (text(&title(row)), text(&detail(head, row)));
+        let _ = write!(
+            xml,
+            "\n      <skipped type=\"unused\" message=\"{title}\">{words}</skipped>\n    "
+        );
     } else {
         let words = format!("{}. {}", title(row), detail(head, row));
         let _ = write!(xml, "\n      <system-out>{}</system-out>\n    ", text(&words));
@@ -73,8 +81,8 @@ const fn is_failure(row: &Row) -> bool {
 
 /// A time as XML writes it, in UTC and without a zone, as readers of this form expect it.
 fn stamp(ms: u64) -> String {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    stamp.unwrap_or_default().strftime("%FT%T").to_string()
+    let stamp = rfc3339(ms).unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned());
+    stamp.trim_end_matches('Z').to_owned()
 }
 
 /// Text of XML, in elements and attributes. What no XML may hold is no text of ours, either.

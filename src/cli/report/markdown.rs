@@ -3,14 +3,15 @@
 //! Whatever is not a word of ours stands in a code span, where Markdown, HTML, links and mentions
 //! are nothing; in tables `|` is escaped there, too.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::super::table::{short, time};
 use super::Page;
 use super::places::Place;
-use super::words::{advice, gaps, lock_name, plain, summary, title};
+use super::words::{UNUSED, advice, gaps, lock_name, plain, summary, title};
 use crate::oci::Digest;
-use crate::report::{Conflict, Row, Status};
+use crate::report::{Conflict, Head, Row, Status};
 
 /// The most rows of a table, and the most conflicts that are told at length.
 const ROWS: usize = 200;
@@ -30,13 +31,13 @@ pub(super) fn page(page: &Page) -> String {
     let _ = write!(text, "From {} to {}", time(head.since_ms), time(head.until_ms));
     let _ = match &head.lock {
         Some(_) if head.is_locked => {
-            writeln!(text, ", locked to {} ({} entries).", code(&lock_name(head)), head.entries)
+            writeln!(text, ", locked to {} ({}).", code(&lock_name(head)), entries(head))
         }
         Some(_) => writeln!(
             text,
-            ", with {} ({} entries); what it does not have was let through.",
+            ", with {} ({}); what it does not have was let through.",
             code(&lock_name(head)),
-            head.entries
+            entries(head)
         ),
         None => writeln!(text, ", without a lock file."),
     };
@@ -51,9 +52,11 @@ pub(super) fn page(page: &Page) -> String {
             continue;
         }
         let _ = writeln!(text, "\n### {heading}\n");
-        table(&mut text, page, &rows);
-        if let Some(advice) = rows.first().and_then(|row| advice(head, row)) {
-            let _ = writeln!(text, "\n{}", format_args!("{advice}."));
+        let what = if status == Status::Refused { "why" } else { "digest" };
+        table(&mut text, page, what, &rows);
+        let advices: BTreeSet<_> = rows.iter().filter_map(|row| advice(head, row)).collect();
+        for advice in advices {
+            let _ = writeln!(text, "\n{advice}.");
         }
     }
     let rest = rows_of(page, Status::Ok);
@@ -63,10 +66,46 @@ pub(super) fn page(page: &Page) -> String {
             count => format!("{count} images are as they should be"),
         };
         let _ = writeln!(text, "\n<details>\n<summary>{what}</summary>\n");
-        table(&mut text, page, &rest);
+        table(&mut text, page, "digest", &rest);
         text += "\n</details>\n";
     }
+    unused(&mut text, page);
     text
+}
+
+fn unused(text: &mut String, page: &Page) {
+    let rows = rows_of(page, Status::Unused);
+    let what = match rows.len() {
+        0 => return,
+        1 => "1 image of the lock file was not asked for".to_owned(),
+        count => format!("{count} images of the lock file were not asked for"),
+    };
+    let _ = writeln!(text, "\n<details>\n<summary>{what}</summary>\n\n{UNUSED}\n");
+    *text += "| image | digest | where |\n|---|---|---|\n";
+    for row in rows.iter().take(ROWS) {
+        let locked = row.locked.as_ref().map(|digest| code(&short(digest))).unwrap_or_default();
+        let cells = [code(&row.reference.to_string()), locked, places(page, row)];
+        line(text, &cells);
+    }
+    more(text, rows.len());
+    *text += "\n</details>\n";
+}
+
+/// A line of a table.
+fn line(text: &mut String, cells: &[String]) {
+    let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+    let _ = writeln!(text, "| {} |", cells.join(" | "));
+}
+
+/// What a table does not show.
+fn more(text: &mut String, rows: usize) {
+    if rows > ROWS {
+        let _ = writeln!(text, "\nAnd {} more.", rows - ROWS);
+    }
+}
+
+fn entries(head: &Head) -> String {
+    format!("{} {}", head.entries, if head.entries == 1 { "entry" } else { "entries" })
 }
 
 fn rows_of(page: &Page, status: Status) -> Vec<&Row> {
@@ -94,10 +133,10 @@ fn conflicts(text: &mut String, page: &Page) {
         );
         digests(text, row, conflict);
         if !conflict.hint.is_empty() {
-            let _ = writeln!(text, "\nWhat changed, as a hint: {}", code(&conflict.hint));
+            let _ = writeln!(text, "\nWhat changed: {}", code(&conflict.hint));
         }
         if let Some(advice) = advice(&page.report.head, row) {
-            let _ = writeln!(text, "\n{}", format_args!("{advice}."));
+            let _ = writeln!(text, "\n{advice}.");
         }
     }
     if rows.len() > CONFLICTS {
@@ -125,11 +164,15 @@ fn digests(text: &mut String, row: &Row, conflict: &Conflict) {
     }
 }
 
-fn table(text: &mut String, page: &Page, rows: &[&Row]) {
-    *text += "| image | digest | requests | decided by | where |\n|---|---|---|---|---|\n";
+fn table(text: &mut String, page: &Page, what: &str, rows: &[&Row]) {
+    let _ =
+        write!(text, "| image | {what} | requests | decided by | where |\n|---|---|---|---|---|\n");
     for row in rows.iter().take(ROWS) {
         let given: Vec<_> = row.digests.iter().map(|digest| code(&short(digest))).collect();
-        let reason = row.reason().map(code);
+        let reason = row.reason().map(|reason| {
+            let words = if row.is_outside() { "not in the lock file: " } else { "" };
+            format!("{words}{}", code(reason))
+        });
         let requests = row.requests.get + row.requests.head + row.requests.by_digest;
         let rule = if row.rule.is_empty() { "its digest".to_owned() } else { code(&row.rule) };
         let cells = [
@@ -139,12 +182,9 @@ fn table(text: &mut String, page: &Page, rows: &[&Row]) {
             rule,
             places(page, row),
         ];
-        let cells: Vec<_> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
-        let _ = writeln!(text, "| {} |", cells.join(" | "));
+        line(text, &cells);
     }
-    if rows.len() > ROWS {
-        let _ = writeln!(text, "\nAnd {} more.", rows.len() - ROWS);
-    }
+    more(text, rows.len());
 }
 
 fn places(page: &Page, row: &Row) -> String {

@@ -113,20 +113,28 @@ impl Places {
         let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
         let (_, found) = sources::read(&text).map_err(invalid)?;
         for mention in found.mentions {
-            let mut reference = mention.reference;
-            match reference.digest {
-                // Clients ask for the digest alone.
-                Some(_) => reference.tag = None,
-                None => reference.tag = Some(reference.tag_or_latest()),
-            }
             let (line, column) = (mention.line, Some(mention.column));
             let place = Place { path: name.to_owned(), line, column };
-            let places = self.named.entry(reference).or_default();
-            if places.len() < PLACES && !places.contains(&place) {
-                places.push(place);
+            let Reference { tag, digest, .. } = mention.reference.clone();
+            let of = |tag, digest| Reference { tag, digest, ..mention.reference.clone() };
+            match (tag, digest) {
+                // Clients ask for the digest alone, and the lock file may have it as the tag's.
+                (Some(tag), Some(digest)) => {
+                    self.add(of(Some(tag), None), place.clone());
+                    self.add(of(None, Some(digest)), place);
+                }
+                (None, Some(digest)) => self.add(of(None, Some(digest)), place),
+                (_, None) => self.add(of(Some(mention.reference.tag_or_latest()), None), place),
             }
         }
         Ok(())
+    }
+
+    fn add(&mut self, reference: Reference, place: Place) {
+        let places = self.named.entry(reference).or_default();
+        if places.len() < PLACES && !places.contains(&place) {
+            places.push(place);
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use super::places::Place;
 use super::words::{CHECKS, advice, detail, gaps, title};
 use super::{Page, fingerprint};
 use crate::report::{Row, Status};
+use crate::units::rfc3339;
 
 const SCHEMA: &str =
     "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json";
@@ -83,6 +84,7 @@ const fn id(status: Status) -> &'static str {
         Status::Ok => "immutag/ok",
         Status::Refused => "immutag/refused",
         Status::Unlocked => "immutag/unlocked",
+        Status::Unused => "immutag/unused",
     }
 }
 
@@ -90,13 +92,12 @@ const fn level(status: Status) -> &'static str {
     match status {
         Status::Conflict | Status::Refused | Status::Unlocked => "error",
         Status::New => "note",
-        Status::Ok => "none",
+        Status::Ok | Status::Unused => "none",
     }
 }
 
 fn stamp(ms: u64) -> String {
-    let stamp = i64::try_from(ms).ok().and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
-    stamp.unwrap_or_default().strftime("%FT%TZ").to_string()
+    rfc3339(ms).unwrap_or_else(|| "9999-12-31T23:59:59Z".to_owned())
 }
 
 /// In a message, brackets make links and braces stand for arguments: ours has neither.

@@ -36,6 +36,15 @@ fn row(name: &str, status: Status, number: u32) -> Row {
     }
 }
 
+fn unasked(row: Row) -> Row {
+    let requests = Requests::default();
+    Row { digests: Vec::new(), outcomes: Vec::new(), requests, clients: 0, ..row }
+}
+
+fn unused(name: &str) -> Row {
+    unasked(row(name, Status::Unused, 1))
+}
+
 fn refused(name: &str, reason: &str) -> Row {
     let came = Came { outcome: Outcome::Refused, reason: Some(reason.to_owned()), count: 1 };
     let (digests, locked, rule) = (Vec::new(), None, "built-in record".to_owned());
@@ -85,21 +94,16 @@ fn page(hint: &str) -> (tempfile::TempDir, Page) {
     };
     std::fs::write(&lock, file.to_string()).unwrap();
     let moved = |name| Row { conflict: Some(conflict(hint)), ..row(name, Status::Conflict, 1) };
-    let unasked = Row {
-        digests: Vec::new(),
-        outcomes: Vec::new(),
-        requests: Requests::default(),
-        clients: 0,
-        ..moved("quay.io/acme/late:1")
-    };
+    let late = unasked(moved("quay.io/acme/late:1"));
     let unlocked = |name, status| Row { locked: None, ..row(name, status, 5) };
     let rows = vec![
         moved("docker.io/library/alpine:3.19"),
-        unasked,
+        late,
         refused("quay.io/acme/denied:1", "DIGEST_REVOKED"),
         refused("quay.io/acme/other:1", "PIN_REQUIRED"),
         unlocked("docker.io/library/busybox:1", Status::Unlocked),
         unlocked("docker.io/library/new:1", Status::New),
+        unused("quay.io/acme/unused:1"),
         row("ghcr.io/acme/tool:1.2.3", Status::Ok, 3),
     ];
     let places = Places::read(Some(&lock), &[], folder.path());
@@ -179,6 +183,20 @@ fn annotations_point_at_every_line_that_names_an_image_and_else_at_the_lock_file
 }
 
 #[test]
+fn a_line_with_tag_and_digest_is_the_place_of_both() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("Dockerfile");
+    std::fs::write(&path, format!("FROM alpine:3.19@{}\nFROM busybox\n", digest(1))).unwrap();
+    let places = Places::read(None, &[path], folder.path());
+    let lines =
+        |name: &str| places.of(&reference(name)).iter().map(|it| it.line).collect::<Vec<_>>();
+    assert_eq!(lines("alpine:3.19"), [1]);
+    assert_eq!(lines(&format!("alpine@{}", digest(1))), [1]);
+    assert_eq!(lines("busybox:latest"), [2]);
+    assert!(lines("alpine:latest").is_empty());
+}
+
+#[test]
 fn a_path_of_a_lock_file_reaches_no_command_and_no_pipe_is_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join("images.lock");
@@ -213,6 +231,7 @@ fn what_is_wrong_decides_the_exit_code_and_nothing_is_right_without_a_whole_reco
     let ok = || row("a:1", Status::Ok, 1);
     let unlocked = || row("a:2", Status::Unlocked, 1);
     assert_eq!(is(vec![ok(), row("a:3", Status::New, 1)]), Code::Ok);
+    assert_eq!(is(vec![ok(), unused("a:4")]), Code::Ok);
     assert_eq!(is(vec![ok(), unlocked()]), Code::Unlocked);
     assert_eq!(is(vec![ok(), refused("a:2", "PIN_REQUIRED")]), Code::Unlocked);
     assert_eq!(is(vec![unlocked(), refused("a:2", "DIGEST_REVOKED")]), Code::Finding);
@@ -244,8 +263,11 @@ fn the_first_sentence_counts() {
     assert_eq!(
         words::summary(&page.report),
         "5 of 7 images are not as locked: 2 in conflict, 2 refused, 1 not in the lock file. \
-         1 was seen for the first time."
+         1 was seen for the first time. 1 in the lock file was not asked for."
     );
+    let none = report(vec![unused("a:1"), unused("a:2")]);
+    assert_eq!(words::summary(&none), "Nothing was pulled. 2 in the lock file were not asked for.");
+    assert_eq!(code_of(&none), Code::Ok);
     let mut unlocked = report(vec![row("a:1", Status::New, 1), row("a:2", Status::New, 2)]);
     unlocked.head.lock = None;
     assert_eq!(

@@ -17,6 +17,11 @@ pub(super) const CHECKS: [(Status, &str); 4] = [
     (Status::New, "a tag was seen for the first time"),
 ];
 
+/// What it may mean that nobody asked for what the lock file has.
+pub(super) const UNUSED: &str = "This job does not need it; or the client had it already and did not ask; or the client went \
+     round immutag, as Docker does for everything that is not on docker.io, and any client that \
+     has no mirror set up: then nothing here vouches for it.";
+
 /// Text of somebody else. Control characters are spelled out, and no two `#` stand together: `##[`
 /// and `##vso[` are commands to the machines that run jobs, wherever they stand in a line.
 pub(super) fn plain(text: &str) -> String {
@@ -30,7 +35,7 @@ pub(super) fn plain(text: &str) -> String {
 /// The first sentence of a report.
 pub(super) fn summary(report: &Report) -> String {
     let counts = report.head.counts;
-    let total = report.rows.len();
+    let total = report.rows.len() as u64 - counts.unused;
     let bad = counts.conflicts + counts.refused + counts.unlocked;
     let as_meant = if report.head.lock.is_some() { "as locked" } else { "as pinned" };
     let parts = [
@@ -58,7 +63,12 @@ pub(super) fn summary(report: &Report) -> String {
         1 => " 1 was seen for the first time.".to_owned(),
         new => format!(" {new} were seen for the first time."),
     };
-    first + &new
+    let unused = match counts.unused {
+        0 => String::new(),
+        1 => " 1 in the lock file was not asked for.".to_owned(),
+        unused => format!(" {unused} in the lock file were not asked for."),
+    };
+    first + &new + &unused
 }
 
 /// What is missing in a report; `None`: nothing.
@@ -89,6 +99,7 @@ pub(super) fn title(row: &Row) -> String {
         }
         Status::Refused => format!("{reference} was refused"),
         Status::Unlocked => format!("{reference} is not in the lock file"),
+        Status::Unused => format!("{reference} is in the lock file, and nobody asked for it"),
     }
 }
 
@@ -105,13 +116,14 @@ pub(super) fn detail(head: &Head, row: &Row) -> String {
             format!("immutag refused it: {}.", plain(row.reason().unwrap_or("see its log")))
         }
         Status::Unlocked => format!("{} does not have it.", lock_name(head)),
+        Status::Unused => return UNUSED.to_owned(),
     };
     if !words.is_empty() {
         words.push(' ');
     }
     words += &served(row);
     if let Some(conflict) = row.conflict.as_ref().filter(|conflict| !conflict.hint.is_empty()) {
-        let _ = write!(words, " What changed: {}", plain(&conflict.hint));
+        let _ = write!(words, " What changed: {}.", plain(&conflict.hint));
     }
     words
 }
@@ -121,26 +133,29 @@ pub(super) fn advice(head: &Head, row: &Row) -> Option<String> {
     let reference = &row.reference;
     let lock = format!("`{}`", lock_name(head).replace('`', "'"));
     match row.status {
-        Status::New | Status::Ok => None,
+        Status::New | Status::Ok | Status::Unused => None,
         Status::Conflict => {
             let observed = row.conflict.as_ref().map(|it| it.observed)?;
             let taken = match row.locked {
-                Some(_) => format!("`immutag lock --update`, and review the change of {lock}"),
+                Some(_) => {
+                    format!("`immutag lock --update={reference}`, and review the change of {lock}")
+                }
                 None => {
                     format!("`immutag ledger approve {reference} --digest {observed} --reason …`")
                 }
             };
             Some(format!(
-                "`immutag ledger diff {reference}` shows what changed. If the new digest is meant: \
-                 {taken}. If it is not: leave it as it is"
+                "While immutag runs, `immutag ledger diff {reference}` shows what changed. If the \
+                 new digest is meant: {taken}. If it is not: leave it as it is"
             ))
         }
         Status::Refused if !row.is_outside() => {
             Some("`immutag ledger list --conflicts`, and the log of immutag, say more".to_owned())
         }
-        Status::Refused | Status::Unlocked => {
-            Some(format!("If the build needs it: `immutag lock`, and review the change of {lock}"))
-        }
+        Status::Refused | Status::Unlocked => Some(format!(
+            "If the build needs it: `immutag lock`, or where no source of {lock} names it \
+                 `immutag lock --add REF`; and review the change of {lock}"
+        )),
     }
 }
 

@@ -41,6 +41,27 @@ fn a_folder_a_compose_project_and_standard_input_are_read() {
     assert!(ran.stdout.contains("not a source of the lock file yet: deploy/deeper/Dockerfile"));
 }
 
+/// What `immutag export dockerfile` writes is what the lock file has already.
+#[test]
+fn a_tag_with_the_digest_that_the_lock_file_has_for_it_is_that_entry() {
+    let project = Project::new();
+    project.registry.push_image("a", "1", "a");
+    project.write("Dockerfile", "FROM $R/a:1\n");
+    project.lock(&[]).ok();
+    let digest = project.digest("a:1");
+    project.write("Dockerfile", &format!("FROM $R/a:1@{digest}\n"));
+    project.lock(&["--check", "--prune"]).ok();
+    let before = project.read("images.lock");
+    project.lock(&["--prune"]).ok();
+    assert_eq!(project.read("images.lock"), before);
+    // Another digest is another entry, whatever tag stands in front of it.
+    let other = project.registry.push_image("a", "2", "b");
+    project.write("Dockerfile", &format!("FROM $R/a:1@{}\n", other.digest()));
+    let ran = project.lock(&["--check"]);
+    ended(&ran, 6);
+    assert!(ran.stdout.contains(&format!("a@{}", other.digest())), "{ran:?}");
+}
+
 #[test]
 fn a_build_argument_decides_and_what_needs_an_unknown_one_is_told() {
     let project = Project::new();

@@ -58,7 +58,7 @@ fn a_locked_digest_that_is_gone_upstream_is_refused_and_nothing_else_is_served_f
     assert_refused(&immutag, "app/manifests/1", "DIGEST_CHANGED");
     let words = ask(&immutag, "HEAD", "app/manifests/1").reason;
     assert!(words.contains("the lock file images.lock holds registry.example/app:1"), "{words}");
-    assert!(words.contains("immutag lock --update registry.example/app:1"), "{words}");
+    assert!(words.contains("immutag lock --update=registry.example/app:1"), "{words}");
     // Nor where the tag is gone, too.
     registry.delete_tag("app", "1");
     immutag.restart();

@@ -15,7 +15,7 @@ use super::leads::Sought;
 use super::refusal::{Reason, Refusal};
 use super::{ManifestReply, ManifestRequest, Pull, place};
 use crate::config::ListenerKind;
-use crate::oci::{ComputedDigest, Descriptor, Digest, Manifest, ManifestKind, Tag};
+use crate::oci::{ComputedDigest, Descriptor, Digest, Manifest, ManifestKind};
 use crate::pin::PinKey;
 
 /// The largest config that is looked at, in bytes.
@@ -90,7 +90,7 @@ impl Pull {
             Some(lock) => lock.requires_tag(key),
             None => Refusal::new(Reason::PinRequired, "there is no lock file").of(key),
         };
-        let subject = subject_of(&key.tag).ok_or_else(required)?;
+        let subject = key.tag.subject().ok_or_else(required)?;
         let (origin, listener) = (request.origin(), request.asker.listener);
         match self.pass(&request.asker, &origin, subject, Sought::Content).await {
             Err(refusal) if refusal.reason == Reason::PinRequired => return Err(required()),
@@ -199,13 +199,6 @@ impl Pull {
     }
 }
 
-/// What a referrers' tag is about: `sha256-<hex>`, alone or with an ending. A SHA-512 digest is cut
-/// in a tag, and names nothing for sure.
-fn subject_of(tag: &Tag) -> Option<Digest> {
-    let hex = tag.as_str().strip_prefix("sha256-").filter(|_| tag.is_referrers())?;
-    format!("sha256:{}", hex.get(..64)?).parse().ok()
-}
-
 /// Whether it is `{}`, the config of an artifact.
 fn is_empty(digest: &Digest) -> bool {
     ComputedDigest::of(b"{}", Some(digest)).supports(digest)
@@ -214,10 +207,8 @@ fn is_empty(digest: &Digest) -> bool {
 /// Whether it has layers of an image, and not the config of an artifact. What has that one is no
 /// image to any client, unless its media type is an image's.
 fn has_image_layers(manifest: &Manifest, config: &Descriptor) -> bool {
-    const LAYERS: [&str; 2] = ["application/vnd.oci.image.", "application/vnd.docker."];
-    let is_layer = |it: &str| LAYERS.iter().any(|prefix| it.starts_with(prefix));
     let is_artifact = is_empty(&config.digest) && !has_image_config(manifest);
-    !is_artifact && manifest.layers.iter().any(|layer| is_layer(layer.media_type.as_str()))
+    !is_artifact && manifest.has_image_layers()
 }
 
 /// Whether it says that its config is an image's.

@@ -120,7 +120,9 @@ impl Registry {
             return Ok(answer::ping(self.config.kind, self.wants_credentials(request)));
         };
         let name = registry.unwrap_or_else(|| self.config.default_upstream.clone());
-        let located = self.locate(request, peer, name.clone(), &repository, by_ns);
+        let located = self
+            .locate(request, peer, name.clone(), &repository, by_ns)
+            .map_err(|refusal| self.as_held(refusal, &name, &repository, &resource));
         if let (Err(refusal), Resource::Manifest(text)) = (&located, &resource) {
             self.noting.note_unlocated((&name, &repository, text), peer.ip(), is_head, refusal);
         }

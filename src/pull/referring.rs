@@ -273,7 +273,7 @@ mod tests {
     /// A tar header with a name, its checksum as `write` makes it of the sum.
     fn header(write: impl Fn(u32) -> String) -> Vec<u8> {
         let mut header = vec![b' '; BLOCK];
-        header[..12].copy_from_slice(b"{\"a\": \"b\"} ");
+        header[..11].copy_from_slice(b"{\"a\": \"b\"} ");
         let sum = header.iter().map(|byte| u32::from(*byte)).sum();
         let text = write(sum);
         header[148..148 + text.len()].copy_from_slice(text.as_bytes());

@@ -10,8 +10,11 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 
 use super::super::body::Body;
+use super::super::route::Resource;
 use super::Registry;
 use crate::config::ListenerKind;
+use crate::oci::Registry as Name;
+use crate::pin::PinKey;
 use crate::pull::{Lock, Reason, Refusal};
 
 impl Registry {
@@ -75,6 +78,34 @@ impl Registry {
                 format!("the registry {name:?} is not configured"),
             )
         }
+    }
+
+    /// A tag of the lock file whose registry nobody configured is not held, and on a mirror a plain
+    /// 404 would send the client to whatever it is there.
+    pub(super) fn as_held(
+        &self,
+        refusal: Refusal,
+        name: &Name,
+        repository: &str,
+        resource: &Resource,
+    ) -> Refusal {
+        let is_unknown = refusal.reason == Reason::UpstreamUnknown;
+        let held = || {
+            let lock = self.pull.settings().lock.clone()?;
+            let Resource::Manifest(tag) = resource else { return None };
+            let (registry, repository) = (name.clone(), name.repository(repository).ok()?);
+            let key = PinKey { registry, repository, tag: tag.parse().ok()? };
+            let words = format!(
+                "the lock file {} has {key}, but its registry is not configured",
+                lock.name
+            );
+            let pinned = Some(lock.tag(&key)?.digest);
+            let held = Refusal::new(Reason::PinnedContentGone, words).of(&key);
+            Some(Refusal { pinned, help: refusal.help.clone(), ..held })
+        };
+        let is_mirror = self.config.kind == ListenerKind::Mirror;
+        let held = if is_mirror && is_unknown { held() } else { None };
+        held.unwrap_or(refusal)
     }
 
     /// The lock file, in locked mode on a mirror, whose clients must not go round.

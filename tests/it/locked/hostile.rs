@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use super::{REGISTRY, accepting, ask, ask_direct, assert_required, job, lock, locked};
+use super::{REGISTRY, accepting, ask, ask_direct, assert_required, job, lock, lock_of, locked};
 use crate::support::content::{Blob, Image, Manifest, OCI_MANIFEST};
 use crate::support::fault::Fault;
 use crate::support::http::Call;
@@ -140,5 +140,25 @@ fn what_immutag_does_not_understand_sends_no_client_of_a_mirror_round_the_lock_f
     let setup = Setup::new().upstream(REGISTRY, &registry.url());
     let mut immutag = job(setup, &text).start();
     assert_eq!(ask(&immutag, "GET", &paths[0]).status, 400);
+    immutag.assert_alive_and_clean();
+}
+
+#[test]
+fn a_tag_of_the_lock_file_whose_registry_is_not_configured_is_closed_on_a_mirror() {
+    let registry = ScriptedRegistry::start();
+    let app = registry.push_image("app", "1", "a");
+    let text = lock_of("other.example", &[("app:1", app.digest())]);
+    let mut immutag = job(Setup::new().upstream(REGISTRY, &registry.url()), &text).start();
+    let head = |tag: &str| {
+        let url = immutag.mirror(&format!("app/manifests/{tag}?ns=other.example"));
+        accepting(Call::new("HEAD", &url)).send()
+    };
+    let refused = head("1");
+    assert!(refused.status == 300 && refused.reason.contains("PINNED_CONTENT_GONE"));
+    assert!(refused.reason.contains("not configured"), "{}", refused.reason);
+    assert_eq!(head("2").status, 404);
+    let report = immutag.cli(&["report", "--format", "json"]);
+    assert!(report.stdout.contains("other.example/app:1"), "{}", report.stdout);
+    assert_eq!(report.status.code(), Some(3), "{}", report.stdout);
     immutag.assert_alive_and_clean();
 }

@@ -30,6 +30,7 @@ mod permit;
 mod places;
 mod quota;
 mod recorded;
+mod referring;
 mod refusal;
 mod reply;
 mod resume;

@@ -227,9 +227,11 @@ impl Report {
 }
 
 impl Row {
-    /// The reason of its refusals, if it was refused.
+    /// The reason of its refusals, if it was refused: one that says more than that it is not in the
+    /// lock file, if there are several.
     pub fn reason(&self) -> Option<&str> {
-        self.outcomes.iter().find_map(|came| came.reason.as_deref())
+        let reasons = || self.outcomes.iter().filter_map(|came| came.reason.as_deref());
+        reasons().find(|reason| *reason != PIN_REQUIRED).or_else(|| reasons().next())
     }
 
     /// Whether it is not in the lock file, where there is one.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, Read as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use thiserror::Error;
@@ -39,7 +40,12 @@ pub struct LockConflicts(LockTaken);
 pub(crate) fn read(config: &LockConfig) -> Result<Lock, StartError> {
     let read = || -> Result<LockFile, LockFault> {
         let mut bytes = Vec::new();
-        let file = std::fs::File::open(&config.file)?;
+        // A pipe is not waited for: nobody may write into it.
+        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&config.file)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file").into());
+        }
         file.take(LOCK_BYTES as u64 + 1).read_to_end(&mut bytes)?;
         Ok(LockFile::parse(&bytes)?)
     };

@@ -1,6 +1,7 @@
 //! One request on a registry listener, from its head to its answer.
 
 mod again;
+mod lost;
 mod noting;
 mod shelf;
 
@@ -85,9 +86,10 @@ impl Registry {
         // The rest of such a request is not read: the connection cannot be used again.
         let closes = checked.is_err() || has_body(&request);
         let answered = match checked {
-            Ok(()) => self.answer(&request, peer).await,
+            Ok(()) => self.answer_or_fail(&request, peer).await,
             Err(refusal) => Err(refusal),
         };
+        let answered = answered.map_err(|refusal| self.as_not_understood(refusal, &path));
         let mut response = match answered {
             Ok(response) => response,
             Err(refusal) => self.refuse(&refusal, is_head, &path, peer),
@@ -118,7 +120,9 @@ impl Registry {
             return Ok(answer::ping(self.config.kind, self.wants_credentials(request)));
         };
         let name = registry.unwrap_or_else(|| self.config.default_upstream.clone());
-        let located = self.locate(request, peer, name.clone(), &repository, by_ns);
+        let located = self
+            .locate(request, peer, name.clone(), &repository, by_ns)
+            .map_err(|refusal| self.as_held(refusal, &name, &repository, &resource));
         if let (Err(refusal), Resource::Manifest(text)) = (&located, &resource) {
             self.noting.note_unlocated((&name, &repository, text), peer.ip(), is_head, refusal);
         }
@@ -326,37 +330,6 @@ impl Registry {
             },
             RouteError::UnknownRegistry(name) => self.unknown(&name),
         }
-    }
-
-    /// Tells, once per host, what to write into the configuration.
-    fn unknown(&self, name: &str) -> Refusal {
-        if let Some(refusal) = self.unlocked(name) {
-            return refusal;
-        }
-        if !self.told.contains_key(name) {
-            self.told.insert(name.to_owned(), ());
-            tracing::warn!(
-                registry = ?name,
-                "no upstream of this name is known; to add it: [upstream.\"{}\"] url = \"https://{}\"",
-                name.escape_debug(),
-                name.escape_debug()
-            );
-        }
-        Refusal {
-            help: format!("add [upstream.{name:?}] to the configuration of immutag"),
-            ..Refusal::new(
-                Reason::UpstreamUnknown,
-                format!("the registry {name:?} is not configured"),
-            )
-        }
-    }
-
-    /// In locked mode an unknown registry is one that the lock file does not have: a plain 404
-    /// would send clients of a mirror to the registry itself.
-    fn unlocked(&self, name: &str) -> Option<Refusal> {
-        let lock = self.pull.settings().lock.clone().filter(|lock| lock.is_locked)?;
-        let is_mirror = self.config.kind == ListenerKind::Mirror;
-        is_mirror.then(|| lock.requires_registry(name))
     }
 
     /// Whether `/v2/` must challenge, so that clients with credentials send them.

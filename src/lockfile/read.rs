@@ -43,7 +43,10 @@ pub(super) fn parse(bytes: &[u8]) -> Result<LockFile, LockError> {
     if bytes.len() > LOCK_BYTES {
         return Err(LockError::TooLarge);
     }
-    let malformed = |error: serde_json::Error| LockError::Malformed(error.to_string());
+    // It says what it found, which is anybody's.
+    let malformed = |error: serde_json::Error| {
+        LockError::Malformed(crate::printable::escape_within(&error.to_string(), 500))
+    };
     let Head { version } = serde_json::from_slice(bytes).map_err(malformed)?;
     if version > LOCK_VERSION {
         return Err(LockError::Newer(version));

@@ -78,3 +78,10 @@ fn it_has_bounds() {
     let error = LockFile::parse(lock.to_string().as_bytes()).unwrap_err().to_string();
     assert!(error.contains("more than 20000 references"), "{error}");
 }
+
+#[test]
+fn what_is_wrong_is_told_in_one_line_whatever_stands_there() {
+    let text = b"{\"version\": 1, \"images\": {}, \"\\n::error::x\\u001b\": 1}";
+    let error = LockFile::parse(text).unwrap_err().to_string();
+    assert!(!error.contains(['\n', '\u{1b}']), "{error}");
+}

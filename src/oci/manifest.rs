@@ -133,6 +133,14 @@ impl Manifest {
             || self.config.as_ref().is_some_and(|it| it.digest == *digest)
     }
 
+    /// Whether it has layers that are called an image's. What is called otherwise may be one all the
+    /// same: some clients unpack whatever is listed.
+    pub fn has_image_layers(&self) -> bool {
+        const LAYERS: [&str; 2] = ["application/vnd.oci.image.", "application/vnd.docker."];
+        let is_layer = |it: &str| LAYERS.iter().any(|prefix| it.starts_with(prefix));
+        self.layers.iter().any(|layer| is_layer(layer.media_type.as_str()))
+    }
+
     /// Everything that this manifest needs to be whole: children, or config and layers. The
     /// subject is not among them.
     pub fn digests(&self) -> impl Iterator<Item = &Descriptor> {

@@ -215,6 +215,13 @@ impl Tag {
             })
         })
     }
+
+    /// What a referrers' tag is about: the digest of `sha256-<hex>`. A SHA-512 digest is cut in a
+    /// tag, and names nothing for sure.
+    pub fn subject(&self) -> Option<super::Digest> {
+        let hex = self.0.strip_prefix("sha256-").filter(|_| self.is_referrers())?;
+        format!("sha256:{}", hex.get(..64)?).parse().ok()
+    }
 }
 
 #[cfg(test)]

@@ -123,7 +123,7 @@ impl Pull {
         if self.edges.ledger.is_revoked(&digest) {
             return Err(Refusal::revoked(digest));
         }
-        self.pass(&request.origin(), digest, Sought::Content).await?;
+        self.pass(&request.asker, &request.origin(), digest, Sought::Content).await?;
         let resource = Resource::Blob(digest);
         self.permit_resource(upstream, repository, resource, asker).await?;
         // In this order: a fill is committed before it ends.

@@ -34,7 +34,7 @@ impl Pull {
         if self.edges.ledger.is_revoked(&digest) {
             return Err(Refusal::revoked(digest));
         }
-        self.pass(&request.origin(), digest, Sought::Manifest).await?;
+        self.pass(&request.asker, &request.origin(), digest, Sought::Manifest).await?;
         self.permit(&request.upstream, &request.repository, &request.reference, &request.asker)
             .await?;
         let origin = request.origin();

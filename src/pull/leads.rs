@@ -12,8 +12,9 @@ use super::asking::Origin;
 use super::canary::is_canary;
 use super::closure::{Closure, Scope};
 use super::refusal::{Reason, Refusal};
-use super::{Lock, ManifestReply, ManifestRequest, Pull, place};
-use crate::oci::{ComputedDigest, Digest, Manifest, Tag};
+use super::{Asker, Lock, Pull, place};
+use crate::config::ListenerKind;
+use crate::oci::{Digest, Manifest};
 use crate::pin::PinKey;
 
 /// How much is remembered of what all locked content leads to, in bytes.
@@ -29,14 +30,16 @@ const BELIEVED: Duration = Duration::from_mins(10);
 const TROUBLED_MS: u64 = 2_000;
 
 /// A place and a digest there.
-type Spot = (Arc<str>, Digest);
+pub(super) type Spot = (Arc<str>, Digest);
 
 /// What is remembered of it.
 pub(super) struct Leads {
     /// What a locked digest leads to.
     named: moka::sync::Cache<Spot, Arc<Named>>,
-    /// What refers to such content, with its blobs.
-    referring: moka::sync::Cache<Spot, ()>,
+    /// What refers to such content.
+    pub(super) referring: moka::sync::Cache<Spot, ()>,
+    /// The configs and layers of that: never manifests, whatever their bytes are.
+    pub(super) attached: moka::sync::Cache<Spot, ()>,
 }
 
 /// What a locked digest leads to.
@@ -65,10 +68,8 @@ impl Default for Leads {
         let named = moka::sync::Cache::builder().max_capacity(NAMED_BYTES).weigher(weigh);
         Self {
             named: named.time_to_live(BELIEVED).build(),
-            referring: moka::sync::Cache::builder()
-                .max_capacity(REFERRING)
-                .eviction_policy(moka::policy::EvictionPolicy::lru())
-                .build(),
+            referring: newest(REFERRING),
+            attached: newest(REFERRING),
         }
     }
 }
@@ -78,8 +79,25 @@ impl Pull {
     ///
     /// # Errors
     /// [`Reason::PinRequired`] if locked content does not lead to it; the upstream's trouble, if
-    /// that kept this from being seen.
+    /// that kept this from being seen. On a mirror that is [`Reason::PinRequired`], too: a plain
+    /// error sends the client to the registry, for content that nobody has seen to be locked.
     pub(super) async fn pass(
+        self: &Arc<Self>,
+        asker: &Asker,
+        origin: &Origin,
+        digest: Digest,
+        sought: Sought,
+    ) -> Result<(), Refusal> {
+        let passed = self.look_whether_it_passes(origin, digest, sought).await;
+        passed.map_err(|why| match self.settings.load().lock.as_ref() {
+            Some(lock) if asker.listener == ListenerKind::Mirror => {
+                why.required(|| lock.requires_digest(origin, digest))
+            }
+            _ => why,
+        })
+    }
+
+    async fn look_whether_it_passes(
         self: &Arc<Self>,
         origin: &Origin,
         digest: Digest,
@@ -91,27 +109,49 @@ impl Pull {
         let Some(roots) = lock.roots(&origin.upstream.name, &origin.repository) else {
             return Err(required());
         };
-        if self.leads_to(origin, roots, &digest) {
+        if self.passes(origin, roots, &digest, sought) {
             return Ok(());
         }
         self.read_roots(origin, roots, Scope::Kept, &digest).await?;
-        if self.leads_to(origin, roots, &digest) {
+        if self.passes(origin, roots, &digest, sought) {
             return Ok(());
         }
-        if sought == Sought::Manifest && self.is_referring(origin, roots, digest).await? {
+        let referrer = match sought {
+            Sought::Manifest => self.referrer(origin, digest).await?,
+            Sought::Content => None,
+        };
+        if self.refers(origin, roots, referrer.as_ref()).await? {
             return Ok(());
         }
         self.read_roots(origin, roots, Scope::All, &digest).await?;
-        if self.leads_to(origin, roots, &digest)
-            || (sought == Sought::Manifest && self.is_referring(origin, roots, digest).await?)
+        if self.passes(origin, roots, &digest, sought)
+            || self.refers(origin, roots, referrer.as_ref()).await?
         {
             return Ok(());
         }
         Err(self.trouble(origin, roots).unwrap_or_else(required))
     }
 
+    fn passes(
+        &self,
+        origin: &Origin,
+        roots: &HashSet<Digest>,
+        digest: &Digest,
+        sought: Sought,
+    ) -> bool {
+        let spot = (place(&origin.upstream.name, &origin.repository), *digest);
+        let is_attached =
+            sought == Sought::Content && self.memory.leads.attached.contains_key(&spot);
+        is_attached || self.leads_to(origin, roots, digest)
+    }
+
     /// Whether it is known that locked content leads to a digest.
-    fn leads_to(&self, origin: &Origin, roots: &HashSet<Digest>, digest: &Digest) -> bool {
+    pub(super) fn leads_to(
+        &self,
+        origin: &Origin,
+        roots: &HashSet<Digest>,
+        digest: &Digest,
+    ) -> bool {
         let at = place(&origin.upstream.name, &origin.repository);
         let leads = &self.memory.leads;
         roots.contains(digest)
@@ -203,69 +243,6 @@ impl Pull {
             .filter_map(named)
             .find_map(|named| named.trouble.as_ref().map(|(why, _)| why.clone()))
     }
-
-    /// Whether a manifest refers to what locked content leads to, and is nothing that a client
-    /// could run; if so, it and its blobs may be had from now on.
-    async fn is_referring(
-        self: &Arc<Self>,
-        origin: &Origin,
-        roots: &HashSet<Digest>,
-        digest: Digest,
-    ) -> Result<bool, Refusal> {
-        let found = match self.stored_or_fetched(origin, digest).await {
-            Ok(found) => found,
-            Err(why) if why.reason == Reason::ManifestUnknown => return Ok(false),
-            Err(why) => return Err(why),
-        };
-        let parsed = Manifest::parse(&found.bytes, Some(&found.content.media_type));
-        let Ok(manifest) = parsed else { return Ok(false) };
-        let subject = manifest.subject.as_ref().map(|subject| subject.digest);
-        let refers = subject.is_some_and(|subject| self.leads_to(origin, roots, &subject));
-        let passes = refers && !is_runnable(&manifest) && !has_image_config(&manifest);
-        if passes {
-            self.let_refer(origin, digest, &manifest);
-        }
-        Ok(passes)
-    }
-
-    /// An index of referrers lets nothing through but itself: each of them has a subject.
-    fn let_refer(&self, origin: &Origin, digest: Digest, manifest: &Manifest) {
-        let at = place(&origin.upstream.name, &origin.repository);
-        let blobs = manifest.config.iter().chain(&manifest.layers).map(|blob| blob.digest);
-        for digest in blobs.chain([digest]) {
-            self.memory.leads.referring.insert((Arc::clone(&at), digest), ());
-        }
-    }
-
-    /// A tag that the lock file does not have: refused, unless it is the tag by which clients find
-    /// what refers to locked content.
-    pub(super) async fn unlocked(
-        self: &Arc<Self>,
-        request: ManifestRequest,
-        key: &PinKey,
-    ) -> Result<ManifestReply, Refusal> {
-        let lock = self.settings.load().lock.clone();
-        let required = || match &lock {
-            Some(lock) => lock.requires_tag(key),
-            None => Refusal::new(Reason::PinRequired, "there is no lock file").of(key),
-        };
-        let subject = subject_of(&key.tag).ok_or_else(required)?;
-        let origin = request.origin();
-        match self.pass(&origin, subject, Sought::Content).await {
-            Err(refusal) if refusal.reason == Reason::PinRequired => return Err(required()),
-            admitted => admitted.map_err(|refusal| refusal.of(key))?,
-        }
-        // What is behind it must be seen, also for a HEAD: the client goes on by its digest.
-        let reply = self.uncovered(ManifestRequest { is_head: false, ..request }, None).await;
-        let reply = reply.map_err(|refusal| refusal.of(key))?;
-        let bytes = reply.bytes.as_deref().unwrap_or_default();
-        let manifest = Manifest::parse(bytes, reply.media_type.as_ref()).ok();
-        let manifest = manifest.filter(|manifest| !is_runnable(manifest)).ok_or_else(required)?;
-        if let Some(digest) = reply.digest {
-            self.let_refer(&origin, digest, &manifest);
-        }
-        Ok(reply)
-    }
 }
 
 impl Lock {
@@ -290,6 +267,17 @@ impl Lock {
         Refusal { help, ..Refusal::new(Reason::PinRequired, words) }
     }
 
+    /// The refusal of what cannot be looked up in the file, since it could not be understood, or
+    /// something failed here.
+    pub fn requires_sense(&self, why: Refusal) -> Refusal {
+        let required = || {
+            let words =
+                format!("this is not in the lock file {}, and nothing else passes", self.name);
+            Refusal::new(Reason::PinRequired, words)
+        };
+        why.required(required)
+    }
+
     /// The refusal of a digest that nothing in the file leads to.
     fn requires_digest(&self, origin: &Origin, digest: Digest) -> Refusal {
         let at = place(&origin.upstream.name, &origin.repository);
@@ -303,36 +291,27 @@ impl Lock {
     }
 }
 
+impl Refusal {
+    /// The same as a refusal of what is not in the lock file, in words that tell both.
+    pub(super) fn required(self, required: impl FnOnce() -> Self) -> Self {
+        if self.reason == Reason::PinRequired {
+            return self;
+        }
+        let required = required();
+        let message = format!("{} (it could not be seen: {})", required.message, self.message);
+        Self { message, retry_after: self.retry_after, ..required }
+    }
+}
+
+/// A set that forgets what was not looked at for longest.
+fn newest(capacity: u64) -> moka::sync::Cache<Spot, ()> {
+    let lru = moka::policy::EvictionPolicy::lru();
+    moka::sync::Cache::builder().max_capacity(capacity).eviction_policy(lru).build()
+}
+
 /// The first of the upstream's troubles, else any gap.
 fn trouble_of(closure: &Closure) -> Option<Refusal> {
     let is_lasting =
         |why: &Refusal| matches!(why.reason, Reason::ManifestUnknown | Reason::UpstreamInvalid);
     closure.gaps.iter().map(|gap| &gap.why).min_by_key(|why| is_lasting(why)).cloned()
-}
-
-/// What a referrers' tag is about: `sha256-<hex>`, alone or with an ending. A SHA-512 digest is cut
-/// in a tag, and names nothing for sure.
-fn subject_of(tag: &Tag) -> Option<Digest> {
-    let hex = tag.as_str().strip_prefix("sha256-").filter(|_| tag.is_referrers())?;
-    format!("sha256:{}", hex.get(..64)?).parse().ok()
-}
-
-/// Whether a client could run it: an image with layers of an image. What has the empty config of
-/// an artifact has no root file system, whatever its layers are called.
-fn is_runnable(manifest: &Manifest) -> bool {
-    const LAYERS: [&str; 2] = ["application/vnd.oci.image.layer.", "application/vnd.docker.image."];
-    let is_layer = |it: &str| LAYERS.iter().any(|prefix| it.starts_with(prefix));
-    let is_empty = |digest: &Digest| ComputedDigest::of(b"{}", Some(digest)).supports(digest);
-    manifest.config.as_ref().is_some_and(|config| !is_empty(&config.digest))
-        && manifest.layers.iter().any(|layer| is_layer(layer.media_type.as_str()))
-}
-
-/// Whether it says that its config is an image's: Docker runs it, whatever its layers are called.
-fn has_image_config(manifest: &Manifest) -> bool {
-    const CONFIGS: [&str; 2] = [
-        "application/vnd.docker.container.image.v1+json",
-        "application/vnd.oci.image.config.v1+json",
-    ];
-    let config = manifest.config.as_ref().map(|config| config.media_type.as_str());
-    config.is_some_and(|media_type| CONFIGS.contains(&media_type))
 }

@@ -44,7 +44,7 @@ impl Pull {
         let ListRequest { upstream, repository, referrers_of, query, asker } = request;
         if let Some(subject) = referrers_of {
             let origin = asker.origin(&upstream, &repository);
-            self.pass(&origin, subject, Sought::Content).await?;
+            self.pass(&asker, &origin, subject, Sought::Content).await?;
         }
         let (resource, accept) = match referrers_of {
             Some(digest) => (

@@ -12,7 +12,7 @@ use super::{Conflict, Counts, Head, PIN_REQUIRED, ROWS, Record, Report, Requests
 use crate::journal::{Filter, Outcome};
 use crate::ledger::LedgerError;
 use crate::lockfile::{LockFile, Locked};
-use crate::oci::{Digest, Reference};
+use crate::oci::{Digest, Reference, Tag};
 use crate::pin::{PinKey, Provenance, TagState};
 use crate::policy::Decision;
 use crate::pull::{Lock, Pull, Settings};
@@ -168,7 +168,10 @@ impl Sources<'_> {
         let lock = self.settings.lock.as_deref();
         let status = status_of(tally, locked.is_some(), is_new, conflict.as_ref());
         let status = match status {
-            Status::New | Status::Ok if is_unlocked(reference, tally, lock, locked) => {
+            Status::New | Status::Ok
+                if is_unlocked(reference, lock, locked)
+                    && !self.is_attached(reference, tally, file).await =>
+            {
                 Status::Unlocked
             }
             status => status,
@@ -206,6 +209,39 @@ impl Sources<'_> {
         let listed = manifest(self.pull, &locked).await.map(|it| it.children).unwrap_or_default();
         let mut given = tally.digests.iter().filter(|digest| **digest != locked);
         given.find(|other| listed.iter().all(|child| child.digest != **other)).copied()
+    }
+
+    /// Whether it is a tag that moves by specification, about what the lock file has, and led to
+    /// nothing that has an image's layers: anybody may give an image such a tag.
+    async fn is_attached(&self, reference: &Reference, tally: &Tally, file: &LockFile) -> bool {
+        let Some(subject) = reference.tag.as_ref().and_then(Tag::subject) else { return false };
+        let is_here = |name: &&Reference| {
+            name.registry == reference.registry && name.repository == reference.repository
+        };
+        let mut is_about_locked = false;
+        for locked in file.images.iter().filter(|(name, _)| is_here(name)).map(|it| it.1.digest) {
+            is_about_locked = locked == subject
+                || manifest(self.pull, &locked).await.is_some_and(|it| it.names(&subject));
+            if is_about_locked {
+                break;
+            }
+        }
+        if !is_about_locked {
+            return false;
+        }
+        for digest in &tally.digests {
+            let is_known = match manifest(self.pull, digest).await {
+                // A list of referrers is none of them.
+                Some(given) if given.kind.is_index() => tally.requests.by_digest == 0,
+                Some(given) => !given.has_image_layers(),
+                // Nobody got more of it than its name.
+                None => tally.requests.get + tally.requests.by_digest == 0,
+            };
+            if !is_known {
+                return false;
+            }
+        }
+        true
     }
 
     fn served_otherwise(&self, locked: Digest, observed: Digest) -> Conflict {
@@ -261,17 +297,10 @@ fn status_of(tally: &Tally, is_locked: bool, is_new: bool, conflict: Option<&Con
     }
 }
 
-/// Whether something was served that the lock file does not have. What tags that move by
-/// specification lead to is none of its business; a server in locked mode gives by digest only
-/// what the lock file leads to.
-fn is_unlocked(
-    reference: &Reference,
-    tally: &Tally,
-    lock: Option<&Lock>,
-    locked: Option<Locked>,
-) -> bool {
+/// Whether something was served that the lock file does not have. A server in locked mode gives by
+/// digest, and by tags that move by specification, only what the lock file leads to.
+fn is_unlocked(reference: &Reference, lock: Option<&Lock>, locked: Option<Locked>) -> bool {
     let Some(lock) = lock.filter(|_| locked.is_none()) else { return false };
-    let is_exempt = tally.outcomes.iter().all(|came| came.outcome == Outcome::Exempt);
-    let is_led_to = lock.is_locked && reference.digest.is_some();
-    !is_exempt && !is_led_to
+    let is_referrers = reference.tag.as_ref().is_some_and(Tag::is_referrers);
+    !(lock.is_locked && (reference.digest.is_some() || is_referrers))
 }

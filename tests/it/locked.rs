@@ -1,6 +1,7 @@
 //! Held to a lock file: what is in it, and, in locked mode, nothing else.
 
 mod content;
+mod hostile;
 mod real;
 mod start;
 mod tags;

@@ -253,6 +253,25 @@ fn a_child_that_is_pulled_by_digest_alone_belongs_to_the_locked_index() {
 }
 
 #[test]
+fn an_image_under_a_tag_of_referrers_is_not_in_the_lock_file() {
+    let stage = Stage::new(false);
+    let zeros = format!("sha256-{}.sig", "0".repeat(64));
+    let about = format!("{}.sig", stage.tool.digest().replace(':', "-"));
+    let evil = Image::new("evil");
+    stage.registry.put_image("tool", &evil);
+    for tag in [&zeros, &about] {
+        stage.registry.retag("tool", tag, evil.digest());
+        assert_eq!(stage.ask("GET", "tool", tag), 200);
+    }
+    let (report, code) = stage.json();
+    let expected = [&zeros, &about].map(|tag| row(&format!("tool:{tag}"), "unlocked", 0));
+    for row in expected {
+        assert!(rows(&report).contains(&row), "{report:#}");
+    }
+    assert_eq!(code, Some(6));
+}
+
+#[test]
 fn a_page_is_added_to_the_summary_of_a_github_job() {
     let folder = tempfile::tempdir().unwrap();
     let summary = folder.path().join("summary.md");

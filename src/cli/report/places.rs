@@ -59,9 +59,19 @@ impl Places {
             match places.take_lock(path) {
                 Ok(named) => {
                     let folder = path.parent().unwrap_or(working_dir);
-                    sources.extend(named.iter().map(|source| plainly(&folder.join(source))));
+                    for path in named.iter().map(|source| plainly(&folder.join(source))) {
+                        if leads_out(&path, [folder, working_dir]) {
+                            let words = "it leads out of the project; name it with --source";
+                            places.unread.push(format!("{}: {words}", shown(&path)));
+                        } else {
+                            sources.push(path);
+                        }
+                    }
                 }
-                Err(error) => places.unread.push(format!("{}: {error}", shown(path))),
+                Err(error) => {
+                    let words = escape_within(&error.to_string(), 200);
+                    places.unread.push(format!("{}: {words}", shown(path)));
+                }
             }
         }
         sources.extend(more.iter().map(|source| plainly(&working_dir.join(source))));
@@ -135,6 +145,19 @@ impl Places {
         if places.len() < PLACES && !places.contains(&place) {
             places.push(place);
         }
+    }
+}
+
+/// Whether a path that the lock file names leads out of these folders. A pull request can bring a
+/// lock file that names anything, and links to anything: what a runner has elsewhere is not looked
+/// at. What is not there leads nowhere, and is told as that.
+fn leads_out(path: &Path, folders: [&Path; 2]) -> bool {
+    let is_below = |path: &Path| {
+        folders.iter().filter_map(|it| it.canonicalize().ok()).any(|it| path.starts_with(it))
+    };
+    match path.canonicalize() {
+        Ok(real) => !is_below(&real),
+        Err(_) => !folders.iter().any(|it| path.starts_with(it)),
     }
 }
 

@@ -226,6 +226,30 @@ fn a_path_of_a_lock_file_reaches_no_command_and_no_pipe_is_waited_for() {
 }
 
 #[test]
+fn a_lock_file_cannot_have_files_outside_of_the_project_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let project = folder.path().join("project");
+    std::fs::create_dir(&project).unwrap();
+    let secret = folder.path().join("secret");
+    std::fs::write(&secret, "FROM docker.io/library/alpine:3.19\n").unwrap();
+    std::os::unix::fs::symlink(&secret, project.join("link")).unwrap();
+    let lock = project.join("images.lock");
+    let absolute = secret.to_str().unwrap();
+    let text = format!(
+        "{{\"version\": 1, \"sources\": [\"../secret\", \"{absolute}\", \"link\", \"../none\"], \"images\": {{}}}}"
+    );
+    std::fs::write(&lock, text).unwrap();
+    let places = Places::read(Some(&lock), &[], &project);
+    assert_eq!(places.unread.len(), 4, "{:?}", places.unread);
+    assert!(places.unread.iter().all(|it| it.contains("leads out")), "{:?}", places.unread);
+    let alpine = "docker.io/library/alpine:3.19".parse().unwrap();
+    assert_eq!(places.of(&alpine)[0].path, "images.lock");
+    // Whoever runs it may name it.
+    let places = Places::read(Some(&lock), &[secret], &project);
+    assert!(places.of(&alpine)[0].path.ends_with("/secret"));
+}
+
+#[test]
 fn what_is_wrong_decides_the_exit_code_and_nothing_is_right_without_a_whole_record() {
     let is = |rows: Vec<Row>| code_of(&report(rows));
     let ok = || row("a:1", Status::Ok, 1);

@@ -4,7 +4,7 @@
 //! another's by now. `immutag stop` asks the server's socket.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
@@ -24,9 +24,16 @@ impl PidFile {
         let mut draft = path.clone().into_os_string();
         draft.push(format!(".{pid}"));
         let file = Self { path, draft: draft.into(), text: format!("{pid}\n") };
-        fs::write(&file.draft, &file.text)
+        file.write_draft()
             .with_context(|| format!("the pid file {} cannot be written", file.path.display()))?;
         Ok(file)
+    }
+
+    /// Never through a link that somebody else put there: the name can be guessed.
+    fn write_draft(&self) -> io::Result<()> {
+        // One that a process of this number left.
+        let _ = fs::remove_file(&self.draft);
+        fs::File::create_new(&self.draft)?.write_all(self.text.as_bytes())
     }
 
     /// Puts it in its place, over a stale one. The caller has the data directory for itself.
@@ -73,6 +80,19 @@ mod tests {
         file.publish();
         drop(file);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn no_link_at_the_drafts_name_is_written_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, victim) = (folder.path().join("pid"), folder.path().join("victim"));
+        fs::write(&victim, "mine").unwrap();
+        let draft = folder.path().join(format!("pid.{}", std::process::id()));
+        std::os::unix::fs::symlink(&victim, &draft).unwrap();
+        let file = PidFile::prepare(folder.path(), path.clone()).unwrap();
+        file.publish();
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "mine");
+        assert!(!path.is_symlink());
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl Noting {
     }
 
     /// Notes that something was asked for in a registry that is not known here, and refused since
-    /// the lock file does not have it.
+    /// the lock file does not have it, or does.
     pub(super) fn note_unlocated(
         &self,
         (registry, repository, reference): (&Name, &str, &str),
@@ -67,7 +67,8 @@ impl Noting {
         let repository = registry.repository(repository).ok();
         let reference = reference.parse::<ManifestReference>().ok();
         let (Some(repository), Some(reference)) = (repository, reference) else { return };
-        if !self.journal.is_on() || refusal.reason != Reason::PinRequired {
+        let is_noted = matches!(refusal.reason, Reason::PinRequired | Reason::PinnedContentGone);
+        if !self.journal.is_on() || !is_noted {
             return;
         }
         let asked = asked(registry.clone(), repository, &reference);

@@ -21,6 +21,18 @@ fn a_lock_file_that_cannot_be_read_whole_refuses_the_start_with_the_line() {
 }
 
 #[test]
+fn a_lock_file_that_is_a_pipe_or_a_folder_refuses_the_start_at_once() {
+    let setup = Setup::new();
+    let pipe = setup.file("there", "").with_file_name("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, mode).expect("a pipe");
+    let pipe = pipe.to_str().expect("a path of ours").to_owned();
+    let ran = setup.argument("--lock").argument(&pipe).refuse_to_start();
+    assert_eq!(ran.status.code(), Some(2), "{}", ran.stderr);
+    assert!(ran.stderr.contains("no regular file"), "{}", ran.stderr);
+}
+
+#[test]
 fn a_ledger_that_has_other_digests_than_the_lock_file_refuses_the_start() {
     let registry = ScriptedRegistry::start();
     let app = registry.push_image("app", "1.0.0", "a");

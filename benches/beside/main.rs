@@ -1,5 +1,6 @@
 //! immutag beside nginx's `proxy_cache` and Debian's `docker-registry` as a proxy, in one run on
-//! loopback: manifests, blobs, cold blobs, a crowd on one cold blob, many pulls, start-up.
+//! loopback: manifests, blobs, cold blobs, a crowd on one cold blob, many pulls, start-up; and an
+//! immutag with a lock file beside one without.
 //!
 //! All three stand before the same upstream. They are measured in turn, A B C, C B A, …, and the
 //! medians over the rounds are printed with their ratios to nginx: on a shared machine only those
@@ -22,6 +23,7 @@ mod blobs;
 mod client;
 mod cold;
 mod crowd;
+mod locked;
 mod measure;
 mod nginx;
 mod origin;
@@ -32,7 +34,7 @@ mod start;
 use stage::support::process::find;
 
 /// The sections, by the names that the command line takes.
-const SECTIONS: [(&str, fn()); 8] = [
+const SECTIONS: [(&str, fn()); 9] = [
     ("manifests", requests::plain),
     ("manifests-tls", requests::tls),
     ("blobs", blobs::plain),
@@ -41,6 +43,7 @@ const SECTIONS: [(&str, fn()); 8] = [
     ("cold", cold::run),
     ("crowd", crowd::run),
     ("start", start::run),
+    ("locked", locked::run),
 ];
 
 fn main() {

@@ -88,6 +88,17 @@ impl Peer {
         }
     }
 
+    /// An immutag of this setup, under a name for it.
+    pub(crate) fn immutag(
+        name: &'static str,
+        setup: Setup,
+        trust: Option<Arc<ClientConfig>>,
+    ) -> Self {
+        let immutag = setup.start();
+        let port = immutag.addresses().mirror.port();
+        Self { name, port, trust, running: Running::Immutag(Box::new(immutag)), folder: None }
+    }
+
     /// Its first process.
     pub(crate) fn id(&self) -> u32 {
         match &self.running {
@@ -147,14 +158,7 @@ fn start_immutag(upstream: &str, tls: Option<&Tls>) -> Peer {
         setup = setup
             .mirror(&format!("tls = {{ cert-file = \"{certificate}\", key-file = \"{key}\" }}"));
     }
-    let immutag = setup.start();
-    Peer {
-        name: "immutag",
-        port: immutag.addresses().mirror.port(),
-        trust: tls.map(|tls| Arc::clone(&tls.trust)),
-        running: Running::Immutag(Box::new(immutag)),
-        folder: None,
-    }
+    Peer::immutag("immutag", setup, tls.map(Tls::trust))
 }
 
 fn start_nginx(upstream: &str, tls: Option<&Tls>) -> Peer {

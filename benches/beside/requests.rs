@@ -8,7 +8,9 @@ use std::time::Duration;
 use crate::client::heads;
 use crate::measure::{cpu_of, heading, in_turn, number_from, ratio, rounds, row};
 use crate::peers::{NGINX, Peer, Tls};
-use crate::stage::support::content::{DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST};
+use crate::stage::support::content::{
+    DOCKER_LIST, DOCKER_MANIFEST, Image, OCI_INDEX, OCI_MANIFEST,
+};
 use crate::stage::support::http::Call;
 use crate::stage::support::process::run;
 use crate::stage::support::registry::ScriptedRegistry;
@@ -28,11 +30,7 @@ pub(crate) fn tls() {
 
 fn measure_all(tls: Option<&Tls>) {
     let registry = ScriptedRegistry::start();
-    let images: Vec<_> = (0..REPOSITORIES)
-        .map(|number| {
-            registry.push_image(&format!("library/app{number}"), "1.0.0", &format!("{number}"))
-        })
-        .collect();
+    let images = push_all(&registry);
     let path =
         |number: usize, reference: &str| format!("/v2/library/app{number}/manifests/{reference}");
     let tags: Vec<_> = (0..REPOSITORIES).map(|number| path(number, "1.0.0")).collect();
@@ -46,16 +44,26 @@ fn measure_all(tls: Option<&Tls>) {
     let title = format!("cached manifests{title}, {REPOSITORIES} repositories");
     heading(&title, &["req/s", "CPU µs", "p99 ms"]);
     for connections in CONNECTIONS {
-        measure(&format!("by tag, {connections}"), &peers, &by_wrk(connections, &tags));
+        measure(&format!("by tag, {connections}"), (&peers, NGINX), &by_wrk(connections, &tags));
     }
     for connections in CONNECTIONS {
-        measure(&format!("by digest, {connections}"), &peers, &by_wrk(connections, &digests));
+        let load = by_wrk(connections, &digests);
+        measure(&format!("by digest, {connections}"), (&peers, NGINX), &load);
     }
     // wrk would wait for the body that a HEAD's answer announces.
-    measure("HEAD by tag, 32", &peers, &|peer| by_head(peer, 32, &tags));
+    measure("HEAD by tag, 32", (&peers, NGINX), &|peer| by_head(peer, 32, &tags));
 }
 
-fn warm(peer: &Peer, path: &str, tls: Option<&Tls>) {
+/// An image with the tag `1.0.0` in each repository, `library/app0` first.
+pub(crate) fn push_all(registry: &ScriptedRegistry) -> Vec<Image> {
+    let push = |number: usize| {
+        registry.push_image(&format!("library/app{number}"), "1.0.0", &format!("{number}"))
+    };
+    (0..REPOSITORIES).map(push).collect()
+}
+
+/// Asks for it once.
+pub(crate) fn warm(peer: &Peer, path: &str, tls: Option<&Tls>) {
     let call = Call::new("GET", &format!("{}{path}", peer.url())).field("Accept", &accept());
     let answer = call.trust(tls.map(Tls::trust)).send();
     assert_eq!(answer.status, 200, "{} is not warm: {}", peer.name, answer.text());
@@ -66,13 +74,14 @@ fn accept() -> String {
 }
 
 /// Requests that were answered, for each second; CPU for each; p99.
-struct Load {
+pub(crate) struct Load {
     requests: f64,
     per_second: f64,
     p99_ms: f64,
 }
 
-fn measure(what: &str, peers: &[Peer], load: &dyn Fn(&Peer) -> Load) {
+/// Measures the peers in turn, and prints a row for each with its ratios to the one at `base`.
+pub(crate) fn measure(what: &str, (peers, base): (&[Peer], usize), load: &dyn Fn(&Peer) -> Load) {
     let medians = in_turn(peers.len(), rounds(), |index| {
         let id = peers[index].id();
         let before = cpu_of(id);
@@ -81,15 +90,15 @@ fn measure(what: &str, peers: &[Peer], load: &dyn Fn(&Peer) -> Load) {
         [per_second, used.as_secs_f64() * 1e6 / requests, p99_ms]
     });
     for (peer, figures) in peers.iter().zip(&medians) {
-        let [per_second, cpu, _] = medians[NGINX];
+        let [per_second, cpu, _] = medians[base];
         let (speed, cost) = (ratio(figures[0], per_second), ratio(figures[1], cpu));
-        let note = format!("{speed} x nginx at {cost} x its CPU");
+        let note = format!("{speed} x {} at {cost} x its CPU", peers[base].name);
         row(what, peer.name, figures, [0, 1, 2], &note);
     }
 }
 
 /// Asks for these paths in turn by `wrk`.
-fn by_wrk(connections: usize, paths: &[String]) -> impl Fn(&Peer) -> Load {
+pub(crate) fn by_wrk(connections: usize, paths: &[String]) -> impl Fn(&Peer) -> Load {
     let folder = tempfile::tempdir().expect("a temporary directory");
     std::fs::write(folder.path().join("ask.lua"), script(paths)).expect("our own directory");
     move |peer| wrk(peer, connections, &folder.path().join("ask.lua"))
@@ -99,7 +108,8 @@ fn seconds() -> usize {
     number_from("SECONDS", 2)
 }
 
-fn by_head(peer: &Peer, connections: usize, paths: &[String]) -> Load {
+/// The same by `HEAD`.
+pub(crate) fn by_head(peer: &Peer, connections: usize, paths: &[String]) -> Load {
     let time = Duration::from_secs(seconds() as u64);
     let fields = format!("Accept: {}\r\n", accept());
     let mut took = heads(&peer.place(), (paths, &fields), connections, time).expect("answers");

@@ -65,9 +65,10 @@ fn job(registry: &ScriptedRegistry, images: &[Image], is_locked: bool) {
     setup.file("Dockerfile", &list("FROM "));
     let lock = setup.file("images.lock", &lock_of(images, "Dockerfile"));
     let setup = setup.argument("--ledger").argument("memory");
-    let setup = match is_locked {
-        true => setup.argument("--lock").argument(&lock.display().to_string()).argument("--locked"),
-        false => setup,
+    let setup = if is_locked {
+        setup.argument("--lock").argument(&lock.display().to_string()).argument("--locked")
+    } else {
+        setup
     };
     let immutag = setup.start();
     println!("resident when ready         {:>6} KiB", immutag.resident_kib());

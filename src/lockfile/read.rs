@@ -99,14 +99,14 @@ impl<'de> Deserialize<'de> for Images {
 
 /// A reference in its full form, with a tag or a digest.
 fn reference(text: &str) -> Result<Reference, String> {
-    let shown = crate::printable::escape_within(text, 200);
+    let shown = || crate::printable::escape_within(text, 200);
     let reference: Reference =
-        text.parse().map_err(|error| format!("\"{shown}\" is no reference: {error}"))?;
+        text.parse().map_err(|error| format!("\"{}\" is no reference: {error}", shown()))?;
     if reference.tag.is_some() == reference.digest.is_some() {
-        return Err(format!("\"{shown}\" must name a tag or a digest, and not both"));
+        return Err(format!("\"{}\" must name a tag or a digest, and not both", shown()));
     }
     if reference.to_string() != text {
-        return Err(format!("\"{shown}\" is not in its full form: write \"{reference}\""));
+        return Err(format!("\"{}\" is not in its full form: write \"{reference}\"", shown()));
     }
     Ok(reference)
 }

@@ -15,8 +15,8 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+pub use self::lock::LockConflicts;
 pub(crate) use self::lock::read as read_lock;
-pub use self::lock::{LockConflicts, LockFault};
 use self::wiring::Wiring;
 use crate::admin::socket::{self, Doers};
 use crate::alert::Alerts;
@@ -24,7 +24,7 @@ use crate::blob::fs::{FsStore, Options};
 use crate::blob::links::Links;
 use crate::clock::Clock;
 use crate::config::certificate::CertificateFault;
-use crate::config::{Config, LedgerKind, ListenerConfig};
+use crate::config::{Config, LedgerKind, ListenerConfig, LockFault};
 use crate::decide::{Fault, Ledger};
 use crate::http::tls::ServerTls;
 use crate::journal::{self, Journal};

@@ -4,6 +4,7 @@ pub mod certificate;
 mod document;
 mod environment;
 pub mod load;
+mod lock_file;
 pub mod problem;
 mod raw;
 mod read;
@@ -12,6 +13,7 @@ pub mod resolved;
 mod secret_file;
 
 pub use load::{Sources, load};
+pub use lock_file::{LockFault, read_lock};
 pub use problem::{ConfigError, Place, Problem};
 pub use resolved::{
     AdminConfig, CacheConfig, Config, Credentials, Durability, HEAD_TIMEOUT, JournalConfig,

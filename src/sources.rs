@@ -92,6 +92,12 @@ pub enum SourceError {
     /// It is too large.
     #[error("the document is larger than {} MiB", SOURCE_BYTES >> 20)]
     TooLarge,
+    /// It is YAML.
+    #[error(
+        "it is YAML, which is not read: give what `docker compose config --format json` prints, or \
+         `kubectl create --dry-run=client -o json -f FILE`"
+    )]
+    Yaml,
     /// It is JSON of another kind.
     #[error("it cannot be told what this JSON is: neither a Compose project nor Kubernetes")]
     Unknown,
@@ -100,7 +106,7 @@ pub enum SourceError {
 /// Reads a file, after a look at what it is; a Dockerfile without build arguments.
 ///
 /// # Errors
-/// It is JSON that cannot be understood.
+/// It is JSON that cannot be understood, or YAML.
 pub fn read(text: &str) -> Result<(SourceKind, Found), SourceError> {
     let kind = look(text)?;
     let found = match kind {
@@ -115,7 +121,7 @@ pub fn read(text: &str) -> Result<(SourceKind, Found), SourceError> {
 /// What a file is, by its text.
 ///
 /// # Errors
-/// It is JSON of another kind.
+/// It is JSON of another kind, or YAML.
 pub fn look(text: &str) -> Result<SourceKind, SourceError> {
     let text = text.trim_start_matches('\u{feff}').trim_start();
     if text.starts_with('{') || text.starts_with('[') {
@@ -130,8 +136,18 @@ pub fn look(text: &str) -> Result<SourceKind, SourceError> {
         let word = line.split_whitespace().next().unwrap_or_default();
         word.eq_ignore_ascii_case("FROM") || word.eq_ignore_ascii_case("ARG")
     };
-    let is_dockerfile = text.lines().any(is_from);
-    Ok(if is_dockerfile { SourceKind::Dockerfile } else { SourceKind::References })
+    if text.lines().any(is_from) {
+        return Ok(SourceKind::Dockerfile);
+    }
+    let is_list = !text.lines().any(is_yaml);
+    is_list.then_some(SourceKind::References).ok_or(SourceError::Yaml)
+}
+
+/// Whether a line is a key with its value or without: no reference has a blank behind its colon.
+fn is_yaml(line: &str) -> bool {
+    let line = line.split_once('#').map_or(line, |(line, _)| line).trim();
+    let key = line.strip_suffix(':').or_else(|| line.split_once(": ").map(|(key, _)| key));
+    key.is_some_and(|key| !key.is_empty())
 }
 
 /// Reads what is written where a reference is meant, with or without `?immutable=1`.

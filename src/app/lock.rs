@@ -1,16 +1,11 @@
 //! The lock file at the start: read whole or not at all, and taken into the ledger.
 
 use std::fmt;
-use std::io::{self, Read as _};
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
-use thiserror::Error;
-
 use super::StartError;
-use crate::config::{Config, LockConfig};
+use crate::config::{Config, LockConfig, read_lock};
 use crate::decide::{Ledger, LockConflict, LockTaken, Reason, take_lock};
-use crate::lockfile::{LOCK_BYTES, LockError, LockFile};
 use crate::metrics::Metrics;
 use crate::printable::escape_within;
 use crate::pull::Lock;
@@ -21,35 +16,13 @@ const TOLD: usize = 20;
 /// How much of a path stands in the ledger and in messages, in characters.
 const PATH_CHARACTERS: usize = 300;
 
-/// Why a lock file cannot be used.
-#[derive(Debug, Error)]
-pub enum LockFault {
-    /// It is none.
-    #[error(transparent)]
-    Content(#[from] LockError),
-    /// It cannot be read.
-    #[error(transparent)]
-    Read(#[from] io::Error),
-}
-
 /// What lock file and ledger say differently.
 #[derive(Debug)]
 pub struct LockConflicts(LockTaken);
 
 /// Reads a lock file, all of it or nothing.
 pub(crate) fn read(config: &LockConfig) -> Result<Lock, StartError> {
-    let read = || -> Result<LockFile, LockFault> {
-        let mut bytes = Vec::new();
-        // A pipe is not waited for: nobody may write into it.
-        let flags = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
-        let file = std::fs::OpenOptions::new().read(true).custom_flags(flags).open(&config.file)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file").into());
-        }
-        file.take(LOCK_BYTES as u64 + 1).read_to_end(&mut bytes)?;
-        Ok(LockFile::parse(&bytes)?)
-    };
-    match read() {
+    match read_lock(&config.file) {
         Ok(file) => Ok(Lock::new(file, config.is_locked).named(&name(&config.file))),
         Err(source) => Err(StartError::Lock { path: config.file.clone(), source }),
     }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use super::table::escape;
 use crate::app::StartError;
-use crate::config::ConfigError;
+use crate::config::{ConfigError, LockFault};
 use crate::decide::Fault;
 use crate::ledger::{BackupError, OpenError, RestoreError};
 use crate::lockfile::LockError;
@@ -63,6 +63,7 @@ fn code_of(error: &anyhow::Error) -> Code {
     let is_usage = error.is::<ConfigError>()
         || error.is::<UpstreamSetupError>()
         || error.is::<LockError>()
+        || error.is::<LockFault>()
         || error.is::<WebhookSetupError>();
     let is_start = |matching: fn(&StartError) -> bool| {
         error.downcast_ref::<StartError>().is_some_and(matching)

@@ -130,6 +130,13 @@ fn a_file_is_read_as_what_it_is() {
         assert_eq!(read(text).unwrap().0, expected, "{text}");
     }
     assert!(matches!(read("{\"x\":1}"), Err(SourceError::Unknown)));
+    for yaml in ["services:\n  web:\n    image: nginx:1\n", "# a\napiVersion: v1\n", "- image: a:1"]
+    {
+        assert!(matches!(read(yaml), Err(SourceError::Yaml)), "{yaml}");
+    }
+    for list in ["alpine:3.19\n", "localhost:5000/a/b:1 # base: x\n", "# kind: list\nalpine\n"] {
+        assert_eq!(read(list).unwrap().0, SourceKind::References, "{list}");
+    }
 }
 
 #[test]

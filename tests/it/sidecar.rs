@@ -175,12 +175,12 @@ fn a_start_that_fails_says_why_with_its_exit_code_and_leaves_nothing_behind() {
 #[test]
 fn what_does_not_serve_in_time_is_ended() {
     let sidecar = Sidecar::new();
-    let pipe = sidecar.setup.file("immutag.toml", "").with_file_name("pipe");
-    run(Command::new("mkfifo").arg(&pipe)).ok();
-    // Nobody ever writes to it.
-    let lock = ["--lock", pipe.to_str().expect("a path in ASCII")];
+    // A disk that does not answer: the start reads the anchor, and nobody ever writes to this one.
+    let data = sidecar.setup.data();
+    std::fs::create_dir_all(data).expect("our own directory");
+    run(Command::new("mkfifo").arg(data.join("anchor"))).ok();
     let arguments = ["serve", "--detach", "--wait", "--wait-timeout", "300ms"];
-    let ran = sidecar.run(&[&arguments[..], &lock].concat()).failed_with("did not serve in time");
+    let ran = sidecar.run(&arguments).failed_with("did not serve in time");
     assert_eq!(code(&ran), Some(1));
     let ours = sidecar.setup.data().display().to_string();
     assert_eq!(processes().filter(|pid| command_line(*pid).contains(&ours)).count(), 0);

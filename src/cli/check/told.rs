@@ -1,6 +1,5 @@
 //! What the ledger and the lock file say of a tag and the digest that it should have.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -10,9 +9,10 @@ use serde_json::json;
 use crate::admin::socket::{JudgeRequest, Line};
 use crate::cli::client::{Client, ask_server, next_line};
 use crate::cli::key_of;
+use crate::config::read_lock;
 use crate::decide::{Reply, Request, TagEntry};
 use crate::event::Event;
-use crate::lockfile::{LOCK_BYTES, LockFile};
+use crate::lockfile::LockFile;
 use crate::oci::{Digest, Reference};
 
 /// What the ledger says.
@@ -85,13 +85,7 @@ pub(super) enum Locks {
 impl Locks {
     pub(super) fn of(file: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = file else { return Ok(Self::Server) };
-        let reading = || -> anyhow::Result<LockFile> {
-            let mut bytes = Vec::new();
-            let limit = LOCK_BYTES as u64 + 1;
-            std::fs::File::open(path)?.take(limit).read_to_end(&mut bytes)?;
-            Ok(LockFile::parse(&bytes)?)
-        };
-        let file = reading().with_context(|| path.display().to_string())?;
+        let file = read_lock(path).with_context(|| path.display().to_string())?;
         Ok(Self::File(file))
     }
 

@@ -1,8 +1,6 @@
 //! What is exported: a lock file, or the pins of a ledger.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -10,8 +8,9 @@ use anyhow::{Context as _, bail};
 use super::super::Global;
 use super::super::client::Place;
 use super::super::table::escape;
+use crate::config::read_lock;
 use crate::decide::{Filter, Reply, Request, TagEntry};
-use crate::lockfile::{LOCK_BYTES, LOCK_NAME, LockFile};
+use crate::lockfile::LOCK_NAME;
 use crate::oci::{Digest, Reference};
 
 /// References and what they stand for.
@@ -45,11 +44,7 @@ impl Pins {
 
     fn of_file(path: &Path) -> anyhow::Result<Self> {
         let name = escape(&path.display().to_string()).into_owned();
-        let mut bytes = Vec::new();
-        let read = File::open(path)
-            .and_then(|file| file.take(LOCK_BYTES as u64 + 1).read_to_end(&mut bytes));
-        read.with_context(|| name.clone())?;
-        let file = LockFile::parse(&bytes).with_context(|| name.clone())?;
+        let file = read_lock(path).with_context(|| name.clone())?;
         let images = file.images.into_iter().map(|(key, locked)| (key, locked.digest)).collect();
         Ok(Self::new(name, images))
     }

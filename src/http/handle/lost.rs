@@ -58,8 +58,9 @@ impl Registry {
     /// Tells, once per host, what to write into the configuration.
     pub(super) fn unknown(&self, name: &str) -> Refusal {
         // An unknown registry is one that the lock file does not have: a plain 404 would send
-        // clients to the registry itself.
-        if let Some(lock) = self.locks_out() {
+        // clients of a mirror to the registry itself, and be in no report.
+        let lock = self.pull.settings().lock.clone();
+        if let Some(lock) = lock.filter(|lock| lock.is_locked) {
             return lock.requires_registry(name);
         }
         if !self.told.contains_key(name) {

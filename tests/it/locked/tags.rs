@@ -187,7 +187,7 @@ fn without_locked_mode_the_lock_file_holds_its_own_and_the_rules_decide_the_rest
 }
 
 #[test]
-fn an_unknown_registry_is_closed_on_a_mirror_in_locked_mode() {
+fn an_unknown_registry_is_closed_in_locked_mode() {
     let registry = ScriptedRegistry::start();
     let app = registry.push_image("app", "1", "a");
     let mut immutag = locked(&registry, &lock(&[("app:1", app.digest())]));
@@ -197,9 +197,12 @@ fn an_unknown_registry_is_closed_on_a_mirror_in_locked_mode() {
         assert_eq!(answer.status, 300, "{ns}: {}", answer.reason);
         assert!(answer.reason.contains("PIN_REQUIRED"), "{}", answer.reason);
     }
-    let direct = Call::new("GET", &immutag.direct("elsewhere.example/app/manifests/1")).send();
-    assert!(direct.status >= 400, "{}", direct.text());
-    wait_for_pull(&immutag, &["PIN_REQUIRED", "elsewhere.example"]);
+    let direct = Call::new("GET", &immutag.direct("nowhere.example/app/manifests/1")).send();
+    assert_eq!(direct.status, 403, "{}", direct.text());
+    assert_eq!(direct.field("immutag-reason"), Some("PIN_REQUIRED"));
+    for name in ["elsewhere.example", "nowhere.example"] {
+        wait_for_pull(&immutag, &["PIN_REQUIRED", name]);
+    }
     immutag.assert_alive_and_clean();
 }
 

@@ -190,6 +190,8 @@ impl Filling {
             return other;
         }
         running.insert(at, fill.running().clone());
+        // As with flights: a runtime that ends drops what it is given at once.
+        drop(running);
         tokio::spawn(self.run(fill.running().clone(), filler, body, place));
         fill
     }

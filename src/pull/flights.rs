@@ -40,13 +40,13 @@ where
     where
         F: Future<Output = V> + Send + 'static,
     {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let slot = match running.entry(key.clone()) {
-            Entry::Occupied(flight) => return flight.get().clone(),
-            Entry::Vacant(slot) => slot,
-        };
         let (sender, landing) = watch::channel(None);
-        slot.insert(landing.clone());
+        match self.running.lock().unwrap_or_else(PoisonError::into_inner).entry(key.clone()) {
+            Entry::Occupied(flight) => return flight.get().clone(),
+            Entry::Vacant(slot) => slot.insert(landing.clone()),
+        };
+        // The board is free again here: a runtime that ends drops the task, and so the guard, as
+        // soon as it is given it.
         let guard = Remove { running: Arc::clone(&self.running), key };
         let flight = start();
         tokio::spawn(async move {
@@ -99,5 +99,24 @@ mod tests {
         let crash = || async { panic!("as wanted") };
         assert_eq!(flights.join("k", crash).await, None);
         assert_eq!(flights.join("k", || async { 1 }).await, Some(1));
+    }
+
+    #[test]
+    fn a_flight_that_begins_while_its_runtime_ends_keeps_nobody_waiting() {
+        struct Begins(Flights<&'static str, u32>, tokio::runtime::Handle);
+        impl Drop for Begins {
+            fn drop(&mut self) {
+                let _inside = self.1.enter();
+                drop(self.0.board("k", || async { 1 }));
+                assert!(self.0.running.lock().unwrap().is_empty(), "it is off the board");
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let begins = Begins(Flights::default(), runtime.handle().clone());
+        runtime.spawn(async move {
+            let _begins = begins;
+            std::future::pending::<()>().await;
+        });
+        drop(runtime);
     }
 }

@@ -24,6 +24,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use folder::folder_of;
+pub(crate) use line::as_text;
 pub use line::{Method, Pulled};
 pub use read::{Filter, Walked, newest, walk};
 pub use subject::{Outcome, Subject};

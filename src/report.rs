@@ -20,7 +20,7 @@ pub use gather::gather;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::decide::Ledger;
-use crate::journal::{Journal, Outcome};
+use crate::journal::{Journal, Outcome, as_text};
 use crate::oci::{Digest, Reference};
 use crate::triage::Severity;
 
@@ -275,27 +275,6 @@ impl Counts {
             } += 1;
         }
         counts
-    }
-}
-
-/// A reference as its text.
-mod as_text {
-    use serde::{Deserialize as _, Deserializer, Serializer};
-
-    use crate::oci::Reference;
-
-    pub(super) fn serialize<S: Serializer>(
-        reference: &Reference,
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(reference)
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Reference, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map_err(serde::de::Error::custom)
     }
 }
 

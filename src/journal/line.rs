@@ -108,19 +108,19 @@ impl Pulled {
 }
 
 /// A reference as its text.
-mod as_text {
+pub(crate) mod as_text {
     use serde::{Deserialize as _, Deserializer, Serializer};
 
     use crate::oci::Reference;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         reference: &Reference,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(reference)
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Reference, D::Error> {
         let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
